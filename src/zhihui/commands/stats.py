@@ -1,0 +1,98 @@
+"""`zhihui stats`: what a data set is like, before a day is spent training on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zhihui.commands.convert import OnError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="Example file, folder of example files, or BEIR folder.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with a tokenizer.json: lengths in tokens too.")
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="Unusable rows: stop at the first, or leave them out and count them.")
+    ] = OnError.STOP,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; no progress bar.")] = False,
+) -> None:
+    """Count rows, lengths, duplicates, scripts and faults of training examples or a retrieval set."""
+    from zhihui import progress
+    from zhihui.records import RejectLog
+    from zhihui.records.statistics import collect
+    from zhihui.runs import to_json
+
+    progress.quiet(as_json)
+    rejects = RejectLog(None) if on_error is OnError.QUARANTINE else None
+    found = collect(path, tokenizer=tokenizer, rejects=rejects)
+    if as_json:
+        typer.echo(to_json(found, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_table(path, found))
+    for line in _remarks(found):
+        console.print(line, markup=False)
+
+
+def _table(path: Path, found: dict[str, Any]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"{escape(str(path))}: {found['rows']:,} rows", title_justify="left")
+    table.add_column("")
+    for name in ("queries", "passages"):
+        table.add_column(name, justify="right")
+    sides = (found["queries"], found["passages"])
+    for label, key in (("texts", "count"), ("duplicates", "duplicates"), ("near-empty", "near_empty")):
+        table.add_row(label, *(f"{side[key]:,}" for side in sides))
+    for label, key in (("characters", "chars"), ("tokens", "tokens")):
+        if any(side[key] for side in sides):
+            table.add_row(f"{label}: 5 / 50 / 95 %, max", *(_spread(side[key]) for side in sides))
+    if all(side["script"] for side in sides):
+        for script in sides[0]["script"]:
+            table.add_row(_SCRIPTS[script], *(f"{side['script'][script]:.1%}" for side in sides))
+    return table
+
+
+_SHOWN = 20  # sources or splits in the readable form
+_SCRIPTS = {
+    "simplified": "simplified",
+    "traditional": "traditional",
+    "mixed": "simplified and traditional mixed",
+    "shared": "Chinese, of either script",
+    "none": "without Chinese",
+}
+
+
+def _spread(summary: dict[str, float] | None) -> str:
+    if summary is None:
+        return "-"
+    return " / ".join(f"{summary[key]:,}" for key in ("p5", "p50", "p95")) + f", {summary['max']:,}"
+
+
+def _remarks(found: dict[str, Any]) -> list[str]:
+    pairs, per_row = found["pairs"], found["per_row"]
+    lines = [
+        f"pairs of query and positive: {pairs['count']:,}, of them repeated: {pairs['duplicates']:,}",
+        f"positives a row (5 / 50 / 95 %, max): {_spread(per_row['positives'])}",
+        f"negatives a row (5 / 50 / 95 %, max): {_spread(per_row['negatives'])}",
+        f"rows with a negative equal to a positive: {found['negative_is_positive']:,}",
+    ]
+    for what, counts in (("source", found.get("sources", {})), ("split", found.get("splits", {}))):
+        shown = list(counts.items())[:_SHOWN]
+        lines += [f"{what} {name or '(none)'}: {count:,} rows" for name, count in shown]
+        if len(counts) > _SHOWN:
+            lines.append(f"and {len(counts) - _SHOWN} {what}s more; --json lists all")
+    if found["queries"]["script"] is None:
+        lines.append("scripts were not counted: pip install 'zhihui[mine]'")
+    lines += [f"left out: {count:,} rows ({reason})" for reason, count in sorted(found["rejected"].items())]
+    return lines

@@ -1,0 +1,84 @@
+"""Attention over packed sequences, registered with transformers: each sequence sees itself alone.
+
+Packing by `position_ids` is not enough: with `is_causal=False` the stock masks let packed sequences see one another.
+Here the lengths travel with the call and every run of equal lengths is one scaled-dot-product call.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+PACKED = "zhihui_packed"
+"""Name under which transformers finds this attention. It has no mask function, so no mask is ever built for it."""
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    packed_lengths: tuple[int, ...],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend within each of the packed sequences.
+
+    Args:
+        module: the attention layer; it and its config say whether it is causal.
+        query: `[1, H, T, Dh]`.
+        key: `[1, Hkv, T, Dh]`, H a multiple of Hkv.
+        value: as `key`.
+        attention_mask: None; there is no padding.
+        packed_lengths: tokens of each sequence, summing to T.
+        scaling: factor on the logits; None for 1/√Dh.
+        dropout: probability, already zero outside training.
+        sliding_window: widest distance a token sees; None for all.
+
+    Returns:
+        `[1, T, H, Dh]` and no weights.
+    """
+    assert attention_mask is None, "packed attention takes lengths, not masks"
+    causal = is_causal(module)
+    outputs = []
+    start = 0
+    for length, run in groupby(packed_lengths):
+        count = sum(1 for _ in run)
+        stop = start + count * length
+        q, k, v = (x[0, :, start:stop].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+        windowed = sliding_window is not None and length > sliding_window
+        out = scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=_window(length, sliding_window or 0, causal, q.device) if windowed else None,
+            dropout_p=dropout,
+            scale=scaling,
+            is_causal=causal and not windowed,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )  # [count, H, length, Dh]
+        outputs.append(out.transpose(1, 2).flatten(0, 1))
+        start = stop
+    return torch.cat(outputs).unsqueeze(0), None
+
+
+def is_causal(module: nn.Module) -> bool:
+    """Tell whether an attention layer hides the future: the model's config may open what the layer's class closes."""
+    return bool(getattr(module, "is_causal", True)) and bool(getattr(module.config, "is_causal", True))
+
+
+def _window(length: int, width: int, causal: bool, device: torch.device) -> Tensor:
+    distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return (distance < width) & ((distance >= 0) if causal else (distance > -width))
+
+
+AttentionInterface.register(PACKED, packed_attention)

@@ -1,0 +1,63 @@
+"""Packing: texts of any length side by side in one row, so that no padding is ever computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """B token sequences end to end: T tokens in all."""
+
+    ids: Tensor
+    """Token ids `[T]`."""
+    lengths: tuple[int, ...]
+    """Tokens of each sequence; their sum is T. Python numbers, so that slicing never waits for a device."""
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position of each token in its own sequence `[T]`."""
+        return torch.cat([torch.arange(n) for n in self.lengths]).to(self.ids.device)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Index one past each sequence's last token `[B]`."""
+        return torch.tensor(self.lengths).cumsum(0).to(self.ids.device)
+
+    def to(self, device: torch.device | str) -> Packed:
+        """Return the same sequences on a device."""
+        return Packed(self.ids.to(device, non_blocking=True), self.lengths)
+
+
+def pack(sequences: Sequence[Sequence[int]]) -> Packed:
+    """Lay token sequences end to end.
+
+    Raises:
+        ValueError: a sequence is empty (it would have no state to pool).
+    """
+    lengths = tuple(len(s) for s in sequences)
+    if not lengths or min(lengths) == 0:
+        raise ValueError("cannot pack an empty sequence: every text needs at least one token, such as EOS")
+    return Packed(torch.tensor([i for s in sequences for i in s], dtype=torch.long), lengths)
+
+
+def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Group sequences, longest first, into batches of at most `token_budget` tokens (one longer sequence goes alone).
+
+    Longest first, so that memory peaks at the start and runs of equal length, which attention takes in one call, lie
+    together. Ties keep their order: the plan depends on nothing but the lengths.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if lengths[index] > room or not batches:
+            batches.append([])
+            room = token_budget
+        batches[-1].append(index)
+        room -= lengths[index]
+    return batches
