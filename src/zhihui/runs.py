@@ -1,8 +1,8 @@
 """Runs: a stage is a function from files to files that finishes whole or not at all.
 
-A stage works in a hidden folder beside its destination and is renamed into place once its manifest, always the last
-file, is written. So a folder that has a `manifest.json` is complete; the same stage asked for again finds it and does
-nothing; a stage killed at any point finds its half-done work under the same key and goes on.
+A stage works in a hidden folder beside its destination and is renamed into place once its manifest, always
+the last file, is written. So a folder that has a `manifest.json` is complete; the same stage asked for again
+finds it and does nothing; a stage killed at any point finds its work under the same key and goes on.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ _VERSIONED = ("zhihui", "torch", "transformers", "sentence-transformers", "token
 
 
 def fingerprint(value: Any) -> str:
-    """Return the SHA-256 (hex) of a JSON-like value, independent of the order of keys; dataclasses count as dicts."""
+    """Return the SHA-256 (hex) of a JSON-like value, whatever the order of keys; a dataclass is a dict."""
     return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 
 def fingerprint_path(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes, or of a folder's relative names and bytes.
+
+    A folder's own manifest is left out: it holds the time the work took, and the same work done twice is one.
 
     Raises:
         InputError: the path does not exist.
@@ -47,7 +49,7 @@ def fingerprint_path(path: Path) -> str:
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     whole = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and file != path / MANIFEST):
         whole.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
     return whole.hexdigest()
 
@@ -133,7 +135,7 @@ class Manifest:
     """What the stage counted: rows kept, rows rejected by reason, tokens, ..."""
     versions: dict[str, str]
     seconds: float
-    """Wall-clock seconds over all attempts' last one."""
+    """Wall-clock seconds of the attempt that finished."""
     reused: bool = field(default=False, compare=False)
     """True when this call found the work done. Never written."""
 
@@ -152,16 +154,18 @@ def run_stage(
     Args:
         name: the stage, for the manifest and messages.
         out: destination folder.
-        work: receives the folder to write into and returns its counts. It may find files there from a killed
-            attempt with the same key and go on from them.
-        inputs: files or folders the result depends on, by role; a `str` is taken as a fingerprint already computed.
+        work: receives the folder to write into and returns its counts. It may find files there from a
+            killed attempt with the same key and go on from them.
+        inputs: files or folders the result depends on, by role; a `str` is a fingerprint already computed.
         config: JSON-like or dataclass, all settings the result depends on.
-        overwrite: replace a finished run of other inputs or another config.
+        overwrite: replace a finished run of other inputs or another config; never anything else.
 
     Raises:
         InputError: `out` holds something else, or an input is missing.
         RunFailure: another process is at work on the same folder.
     """
+    if out.name in ("", ".."):
+        raise InputError(f"{out}: a run is a folder of its own; give it a name")
     hashes = {role: fingerprint_path(v) if isinstance(v, Path) else v for role, v in sorted(inputs.items())}
     plain_config = json.loads(to_json(config))
     key = fingerprint([name, hashes, plain_config])
@@ -171,15 +175,27 @@ def run_stage(
         done = read_manifest(out)
         if done is not None and done.key == key:
             return done
-        if out.exists() and not overwrite and not (out.is_dir() and not any(out.iterdir())):
+        free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+        if not free and (done is None or not overwrite):
             raise InputError(_occupied(out, done, name, plain_config))
         manifest = read_manifest(partial)
         if manifest is None or manifest.key != key:
             manifest = _work(name, key, partial, work, inputs=hashes, config=plain_config)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        (partial / _KEY).unlink(missing_ok=True)
+        replace_folder(out, partial)
         return manifest
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Rename the folder `new` to `folder`; what was there goes only once the new one is in place."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def _work(
@@ -195,6 +211,9 @@ def _work(
     if partial.exists() and not ((partial / _KEY).is_file() and read_json(partial / _KEY) == key):
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
+    for torn in partial.rglob(".*.partial"):  # what a killed attempt had open in `atomic_open`
+        if torn.is_file():
+            torn.unlink()
     write_json(partial / _KEY, key)
     start = time.monotonic()
     counts = work(partial)
@@ -208,7 +227,6 @@ def _work(
         seconds=round(time.monotonic() - start, 3),
     )
     write_json(partial / MANIFEST, {k: v for k, v in asdict(manifest).items() if k != "reused"})
-    (partial / _KEY).unlink()
     return manifest
 
 
@@ -241,11 +259,8 @@ def _occupied(out: Path, done: Manifest | None, name: str, config: Any) -> str:
         return f"{out}: exists and was not made by zhihui; choose another folder"
     if done.stage != name:
         return f"{out}: holds a finished {done.stage} run; {mend}"
-    changed = sorted(
-        setting
-        for setting in {**(config or {}), **(done.config or {})}
-        if (config or {}).get(setting) != (done.config or {}).get(setting)
-    )
+    new, old = (each if isinstance(each, dict) else {"config": each} for each in (config, done.config))
+    changed = sorted(setting for setting in {**new, **old} if new.get(setting) != old.get(setting))
     what = f"other settings ({', '.join(changed)})" if changed else "other inputs"
     return f"{out}: holds a finished {name} run with {what}; {mend}"
 
@@ -260,11 +275,18 @@ def _alone(out: Path) -> Iterator[None]:
             except BlockingIOError:
                 mend = "wait for it or choose another folder"
                 raise RunFailure(f"{out}: another zhihui process is writing there; {mend}") from None
-            # The holder before us removes the file as it leaves: a lock on a removed file guards nothing.
-            if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+            if not _is_open_file(path, lock.fileno()):
                 continue
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    """Whether the file under this name is the open one: its holder removes it, and then it guards nothing."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

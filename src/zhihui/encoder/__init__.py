@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zhihui.encoder.encoder import Encoder
     from zhihui.encoder.fresh import SHAPES, build
-    from zhihui.encoder.load import load
+    from zhihui.encoder.loading import load
     from zhihui.encoder.protocol import TextEncoder
     from zhihui.encoder.settings import DEFAULT_TASK, EncoderSettings, query_prompt
 
@@ -20,7 +20,7 @@ _HOME = {
     "query_prompt": "settings",
     "SHAPES": "fresh",
     "build": "fresh",
-    "load": "load",
+    "load": "loading",
     "TextEncoder": "protocol",
 }
 

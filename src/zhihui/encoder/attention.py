@@ -55,7 +55,7 @@ def packed_attention(
         count = sum(1 for _ in run)
         stop = start + count * length
         q, k, v = (x[0, :, start:stop].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
-        windowed = sliding_window is not None and length > sliding_window
+        windowed = sliding_window is not None and length >= sliding_window
         out = scaled_dot_product_attention(
             q,
             k,
@@ -78,7 +78,8 @@ def is_causal(module: nn.Module) -> bool:
 
 def _window(length: int, width: int, causal: bool, device: torch.device) -> Tensor:
     distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
-    return (distance < width) & ((distance >= 0) if causal else (distance > -width))
+    # transformers counts a causal window exclusively and a bidirectional one inclusively; so must we.
+    return (distance >= 0) & (distance < width) if causal else distance.abs() <= width
 
 
 AttentionInterface.register(PACKED, packed_attention)

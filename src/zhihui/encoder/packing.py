@@ -20,18 +20,43 @@ class Packed:
     """Tokens of each sequence; their sum is T. Python numbers, so that slicing never waits for a device."""
 
     @cached_property
-    def positions(self) -> Tensor:
-        """Position of each token in its own sequence `[T]`."""
-        return torch.cat([torch.arange(n) for n in self.lengths]).to(self.ids.device)
+    def lengths_tensor(self) -> Tensor:
+        """Tokens of each sequence `[B]`, on the device."""
+        return torch.tensor(self.lengths).to(self.ids.device)
 
     @cached_property
     def ends(self) -> Tensor:
         """Index one past each sequence's last token `[B]`."""
-        return torch.tensor(self.lengths).cumsum(0).to(self.ids.device)
+        return self.lengths_tensor.cumsum(0)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Index of each sequence's first token `[B]`."""
+        return self.ends - self.lengths_tensor
+
+    @cached_property
+    def sequence_of_token(self) -> Tensor:
+        """Which sequence each token belongs to `[T]`."""
+        return torch.arange(len(self.lengths), device=self.ids.device).repeat_interleave(
+            self.lengths_tensor, output_size=len(self.ids)
+        )
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position of each token in its own sequence `[T]`."""
+        return torch.arange(len(self.ids), device=self.ids.device) - self.starts[self.sequence_of_token]
 
     def to(self, device: torch.device | str) -> Packed:
         """Return the same sequences on a device."""
         return Packed(self.ids.to(device, non_blocking=True), self.lengths)
+
+    def padded(self, pad_id: int) -> tuple[Tensor, Tensor]:
+        """Return the sequences padded on the right: ids `[B, L]` and mask `[B, L]`."""
+        columns = torch.arange(max(self.lengths), device=self.ids.device)
+        mask = columns < self.lengths_tensor[:, None]
+        ids = torch.full(mask.shape, pad_id, device=self.ids.device)
+        ids[mask] = self.ids
+        return ids, mask.long()
 
 
 def pack(sequences: Sequence[Sequence[int]]) -> Packed:

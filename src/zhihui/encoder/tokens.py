@@ -49,15 +49,17 @@ def tokenize(
 def ensure_eos(tokenizer: Any) -> None:
     """Make a decoder's tokenizer end every text with EOS, in its own template, so that every later loader does too.
 
+    A template that already ends a text with some special token is left alone: that is what the model was trained on.
+
     Raises:
         InputError: the tokenizer has no EOS token, or is not a fast tokenizer.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("the model has no tokenizer.json (a fast tokenizer); convert it once with transformers")
+    if ending_token(tokenizer) is not None:
+        return
     if tokenizer.eos_token_id is None:
         raise InputError("the tokenizer names no EOS token; last-token pooling needs one (tokenizer_config.json)")
-    if ends_with_eos(tokenizer):
-        return
     start = [tokenizer.bos_token] if tokenizer("字")["input_ids"][0] == tokenizer.bos_token_id else []
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=" ".join([*start, "$A", tokenizer.eos_token]),
@@ -66,12 +68,14 @@ def ensure_eos(tokenizer: Any) -> None:
             (token, tokenizer.convert_tokens_to_ids(token)) for token in {*start, tokenizer.eos_token}
         ],
     )
-    if not ends_with_eos(tokenizer):
-        raise InputError("the tokenizer does not keep EOS at the end of a text; it cannot be used with last-token pooling")
+    if ending_token(tokenizer) != tokenizer.eos_token_id:
+        raise InputError("the tokenizer does not keep EOS at the end of a text; last-token pooling needs it there")
 
 
-def ends_with_eos(tokenizer: Any) -> bool:
-    """Tell whether a text ends with EOS, also when it is cut."""
+def ending_token(tokenizer: Any) -> int | None:
+    """Return the id of the special token that ends every text, also a cut one; None when there is none."""
     whole = tokenizer("信息检索模型")["input_ids"]
     cut = tokenizer("信息检索模型" * 8, truncation=True, max_length=4)["input_ids"]
-    return bool(whole[-1] == cut[-1] == tokenizer.eos_token_id and len(cut) == 4)
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    same = whole[-1] == cut[-1] and len(cut) == 4
+    return int(whole[-1]) if same and whole[-1] in special else None

@@ -151,26 +151,22 @@ def _read_qrels(
 ) -> dict[str, dict[str, int]]:
     judged: dict[str, dict[str, int]] = {}
     first_line: dict[str, int] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start + 1}; convert the file") from None
+    lines = path.read_bytes().split(b"\n")
     _check_header(path, lines[0])
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
+        where = f"{path}:{number}"
         try:
-            query_id, passage_id, grade = _judgement(line, f"{path}:{number}")
-            _check_known(f"{path}:{number}", query_id, passage_id, queries, corpus)
+            query_id, passage_id, grade = _judgement(line, where)
+            _check_known(where, query_id, passage_id, queries, corpus)
             if passage_id in judged.get(query_id, {}):
-                reason = (
-                    f"query {query_id!r} and passage {passage_id!r} are judged twice; keep one of the lines"
-                )
-                raise BadRow(f"{path}:{number}", "duplicate_judgement", reason)
+                reason = f"query {query_id!r} and passage {passage_id!r} are judged twice; keep one line"
+                raise BadRow(where, "duplicate_judgement", reason)
         except BadRow as error:
             if rejects is None:
                 raise
-            rejects.take(error, line)
+            rejects.take(error, line.decode("utf-8", errors="replace"))
         else:
             judged.setdefault(query_id, {})[passage_id] = grade
             first_line.setdefault(query_id, number)
@@ -185,15 +181,19 @@ def _read_qrels(
     return judged
 
 
-def _check_header(path: Path, line: str) -> None:
-    cells = line.rstrip("\r").split("\t")
-    if len(cells) != 3 or cells[2].lstrip("-").isdigit():
+def _check_header(path: Path, line: bytes) -> None:
+    cells = line.strip().split(b"\t")
+    if len(cells) != 3 or cells[2].lstrip(b"-").isdigit():
         want = "<tab>".join(_HEADER)
         raise InputError(f"{path}:1: not a header of three tab-separated columns; begin the file with {want}")
 
 
-def _judgement(line: str, where: str) -> tuple[str, str, int]:
-    cells = line.rstrip("\r").split("\t")
+def _judgement(line: bytes, where: str) -> tuple[str, str, int]:
+    try:
+        cells = line.rstrip(b"\r").decode("utf-8").split("\t")
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 at byte {error.start + 1} of the line; convert the file"
+        raise BadRow(where, "not_utf8", reason) from None
     if len(cells) != 3:
         reason = f"{len(cells)} tab-separated columns; write query id, passage id, grade"
         raise BadRow(where, "bad_judgement", reason)

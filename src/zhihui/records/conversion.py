@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from zhihui.errors import InputError
-from zhihui.progress import track
+from zhihui.progress import Bar, bar
 from zhihui.records.beir import is_beir
 from zhihui.records.example import Example
 from zhihui.records.formats import Format, beir, guess_source, guess_target, named
 from zhihui.records.rejects import REJECTED, BadRow, RejectLog
-from zhihui.records.rows import SUFFIXES
+from zhihui.records.rows import SUFFIXES, suffix_of
 
 
 def convert(
@@ -44,8 +44,8 @@ def convert(
         overwrite: replace an existing target.
 
     Returns:
-        JSON-like: `from`, `to`, `read` (examples), `written` (rows), `rejected` (rows by reason), `rejected_file`,
-        `lost` (examples by field the target has no place for).
+        JSON-like: `from`, `to`, `read` (examples), `written` (rows), `rejected` (rows by reason),
+        `rejected_file`, `lost` (examples by field the target has no place for).
 
     Raises:
         InputError: an unusable row, an unknown format, an existing target, or nothing to write.
@@ -56,27 +56,35 @@ def convert(
     rejected_file = target.with_name(f"{target.name}.{REJECTED}")
     read = partial(beir.read, split=split) if reading is beir.FORMAT else reading.read
     write = partial(beir.write, split=split) if writing is beir.FORMAT else writing.write
-    counts = {"read": 0}
+    used = 0
     lost: Counter[str] = Counter()
 
-    def counted(examples: Iterable[Example]) -> Iterator[Example]:
+    def counted(examples: Iterable[Example], shown: Bar) -> Iterator[Example]:
+        nonlocal used
         for example in examples:
-            counts["read"] += 1
+            used += 1
             lost.update(writing.lost(example))
+            shown.advance()
             yield example
 
-    with RejectLog(rejected_file) if quarantine else nullcontext() as rejects:
-        examples = track(read(source, rejects=rejects), total=None, label="Converting")
+    log = RejectLog(rejected_file) if quarantine else nullcontext()
+    with bar(None, "Converting") as shown, log as rejects:
+        examples = read(source, rejects=rejects)
         if negatives is not None:
             examples = _with_negatives(examples, negatives, rejects)
-        written = _write(target, write, counted(examples))
-        rejected = dict(rejects.counts) if rejects is not None else {}
+        examples = counted(examples, shown)
+        first = next(examples, None)
+        rejected = rejects.counts if rejects is not None else {}
+        if first is None:
+            why = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+            raise InputError(f"{source}: no usable example{f' ({why})' if why else ''}; nothing was written")
+        written = write(target, chain([first], examples))
     return {
         "from": reading.name,
         "to": writing.name,
-        **counts,
+        "read": used,
         "written": written,
-        "rejected": rejected,
+        "rejected": dict(rejected),
         "rejected_file": str(rejected_file) if rejected else None,
         "lost": dict(lost),
     }
@@ -89,19 +97,26 @@ def _check(
         raise InputError(
             f"--split {split}: neither {reading.name} nor {writing.name} has splits; leave it out"
         )
+    if reading is writing is beir.FORMAT:
+        raise InputError(f"{target}: source and target are both BEIR; copy the folder, or pass --to")
+    if target.name in ("", ".."):
+        raise InputError(f"{target}: give the name of a new file or folder")
     if writing is beir.FORMAT and target.name.endswith(SUFFIXES):
         raise InputError(f"{target}: BEIR is a folder; give a name without suffix")
-    if target.exists():
-        if target.resolve() == source.resolve():
-            raise InputError(f"{target}: is the source; choose another target")
-        if not overwrite:
-            raise InputError(f"{target}: exists; choose another target, or pass --overwrite to replace it")
-        if target.is_dir() and (
-            writing is not beir.FORMAT or not (is_beir(target) or not any(target.iterdir()))
-        ):
-            raise InputError(
-                f"{target}: is a folder and not a BEIR set, so it is not replaced; choose another target"
-            )
+    if writing is not beir.FORMAT:
+        suffix_of(target)
+    if not target.exists():
+        return
+    old, new = source.resolve(), target.resolve()
+    if new == old or new in old.parents or (target.is_file() and new.parent == old):
+        raise InputError(f"{target}: is the source or part of it; choose another target")
+    if not overwrite:
+        raise InputError(f"{target}: exists; choose another target, or pass --overwrite to replace it")
+    if target.is_dir() != (writing is beir.FORMAT):
+        what = "a folder" if target.is_dir() else "a file"
+        raise InputError(f"{target}: is {what}, which {writing.name} is not; choose another target")
+    if target.is_dir() and not is_beir(target) and any(target.iterdir()):
+        raise InputError(f"{target}: is not a BEIR set, so it is not replaced; choose another target")
 
 
 def _with_negatives(examples: Iterable[Example], count: int, rejects: RejectLog | None) -> Iterator[Example]:
@@ -117,20 +132,3 @@ def _with_negatives(examples: Iterable[Example], count: int, rejects: RejectLog 
         if rejects is None:
             raise fault
         rejects.take(fault, example.to_row())
-
-
-def _write(target: Path, write: Any, examples: Iterator[Example]) -> int:
-    """Write beside the target and rename, so that a failure leaves what was there."""
-    partial_target = target.with_name(f".partial-{target.name}")
-    try:
-        written: int = write(partial_target, examples)
-        if written == 0:
-            raise InputError(f"{target}: not written, because no usable example was left")
-        if target.is_dir():
-            shutil.rmtree(target)
-        partial_target.rename(target)
-        return written
-    finally:
-        if partial_target.is_dir():
-            shutil.rmtree(partial_target)
-        partial_target.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ class TextStatistics:
         """Count a text."""
         self._seen.add(text)
         self._chars.add(len(text))
-        if len(text) < 64 or self._near_empty_below > 64:  # a longer text is not worth the search
-            self._near_empty += len(_WORD.findall(text)) < self._near_empty_below
+        letters = islice(_WORD.finditer(text), self._near_empty_below)
+        self._near_empty += sum(1 for _ in letters) < self._near_empty_below
         if self._table is not None:
             self._scripts[self._table.of(text)] += 1
         if self._tokens is not None:

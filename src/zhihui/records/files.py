@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from zhihui.errors import InputError
 from zhihui.records.example import Example
 from zhihui.records.rejects import REJECTED, BadRow, RejectLog
-from zhihui.records.rows import SUFFIXES, read_rows, write_rows
+from zhihui.records.rows import SUFFIXES, Row, read_rows, write_rows
 
 
 def read_examples(path: Path, *, rejects: RejectLog | None = None) -> Iterator[Example]:
@@ -23,14 +23,26 @@ def read_examples(path: Path, *, rejects: RejectLog | None = None) -> Iterator[E
         InputError: no such path, a folder without example files, or an unusable row
             ("file:line: reason; mend").
     """
+    return read_by(path, lambda row: Example.from_row(row.data, where=row.where), rejects=rejects)
+
+
+def read_by(path: Path, parse: Callable[[Row], Example], *, rejects: RejectLog | None) -> Iterator[Example]:
+    """Yield what `parse` makes of each row of a file or folder of files.
+
+    Args:
+        path: as in `read_examples`.
+        parse: raises BadRow for an unusable row; it need not say where.
+        rejects: where unusable rows go; None stops at the first one.
+    """
     for file in example_files(path):
         for row in read_rows(file, rejects=rejects):
             try:
-                example = Example.from_row(row.data, where=row.where)
+                example = parse(row)
             except BadRow as error:
+                located = error if error.where else BadRow(row.where, error.code, error.reason)
                 if rejects is None:
-                    raise
-                rejects.take(error, row.data)
+                    raise located from None
+                rejects.take(located, row.data)
             else:
                 yield example
 
@@ -46,6 +58,8 @@ def example_files(path: Path) -> list[Path]:
     Raises:
         InputError: no such path, or a folder without example files.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
     if (path / "qrels").is_dir():

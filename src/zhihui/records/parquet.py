@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zhihui.errors import InputError, require
+from zhihui.records.rejects import BadRow, RejectLog
 from zhihui.records.rows import Row
 from zhihui.runs import atomic_open
 
@@ -15,11 +17,13 @@ _MARK = {b"zhihui": b"json"}
 _BATCH = 1024
 
 
-def read_parquet(path: Path) -> Iterator[Row]:
-    """Yield the rows of a Parquet file; null cells are left out, so a row has only the keys it was given.
+def read_parquet(path: Path, *, rejects: RejectLog | None) -> Iterator[Row | None]:
+    """Yield the rows of a Parquet file, None for each one set aside.
+
+    Null cells are left out, so a row has only the keys it was given.
 
     Raises:
-        InputError: the file is damaged or is not Parquet.
+        InputError: the file is damaged or is not Parquet, or a number is NaN or infinite.
         MissingExtra: pyarrow is not installed.
     """
     parquet = _pyarrow("pyarrow.parquet")
@@ -36,12 +40,27 @@ def read_parquet(path: Path) -> Iterator[Row]:
                         for name, value in cells.items()
                         if value is not None
                     }
-                    yield Row(f"{path}:{number}", data)
+                    where = f"{path}:{number}"
+                    if _is_json(data):
+                        yield Row(where, data)
+                        continue
+                    reason = "holds NaN or infinity, which are no JSON numbers; write null instead"
+                    fault = BadRow(where, "not_json", reason)
+                    if rejects is None:
+                        raise fault
+                    rejects.take(fault, repr(data))
+                    yield None
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}:{number + 1}: not readable as Parquet ({reason}); write the file again"
-        ) from None
+        damage = BadRow(
+            f"{path}:{number + 1}",
+            "broken_parquet",
+            f"not readable as Parquet ({reason}); fetch or write the file again",
+        )
+        if rejects is None:
+            raise damage from None
+        rejects.take(damage, "")
+        yield None
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -69,8 +88,8 @@ def _column(arrow: Any, path: Path, name: str, values: list[Any]) -> tuple[Any, 
     if all(_is_simple(value) for value in values):
         try:
             return arrow.array(values), None
-        except (arrow.ArrowException, OverflowError):
-            pass  # a column of several types, or an integer beyond 64 bits
+        except (arrow.ArrowException, OverflowError, UnicodeEncodeError):
+            pass  # a column of several types, an integer beyond 64 bits, or what the next step refuses
     try:
         texts = [
             None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -82,10 +101,20 @@ def _column(arrow: Any, path: Path, name: str, values: list[Any]) -> tuple[Any, 
 
 
 def _is_simple(value: Any) -> bool:
-    """Whether Arrow gives the value back as it was: text, numbers, and lists of them without gaps."""
+    """Whether Arrow gives the value back as it was: text, finite numbers, and lists of them without gaps."""
     if isinstance(value, list):
-        return all(isinstance(item, (str, int, float)) for item in value)
-    return value is None or isinstance(value, (str, int, float))
+        return all(item is not None and not isinstance(item, list) and _is_simple(item) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, int))
+
+
+def _is_json(data: dict[str, Any]) -> bool:
+    try:
+        json.dumps(data, allow_nan=False, default=str)  # dates and the like trouble only who writes them
+    except ValueError:
+        return False
+    return True
 
 
 def _pyarrow(module: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +40,7 @@ def read_rows(
 
     Raises:
         InputError: no such file, unknown suffix, or a malformed row: broken UTF-8, not JSON, not an object,
-            half a surrogate pair, too long, a damaged gzip stream, a file without any row.
+            NaN, half a surrogate pair, too long, damaged gzip or Parquet data, a file without any row.
     """
     suffix = suffix_of(path)
     if not path.is_file():
@@ -48,7 +49,7 @@ def read_rows(
     if suffix == ".parquet":
         from zhihui.records.parquet import read_parquet
 
-        rows = read_parquet(path)
+        rows = read_parquet(path, rejects=rejects)
     else:
         rows = _read_lines(path, compressed=suffix == ".jsonl.gz", limit=max_line_bytes, rejects=rejects)
     number = 0
@@ -119,7 +120,7 @@ def _read_lines(
             where = f"{path}:{number}"
             line: bytes = b""
             try:
-                line = stream.readline(limit + 1)
+                line = stream.readline(limit + 2)  # the two may be the line's end
                 if not line:
                     return
                 if number == 1:
@@ -163,7 +164,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if _SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -179,3 +180,10 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits} is beyond what a number can hold")
+    return number

@@ -25,8 +25,8 @@ class ScriptTable:
     def of(self, text: str) -> Script:
         """Return the script of a text.
 
-        "mixed" has at least 10% of the rarer script among its distinct one-script characters; "shared" is Chinese
-        without any such character; "none" has no Chinese character.
+        "mixed" has at least 10% of the rarer script among its distinct one-script characters; "shared" is
+        Chinese without any such character; "none" has no Chinese character.
         """
         if not _HAN.search(text):
             return "none"
@@ -44,8 +44,8 @@ class ScriptTable:
 def script_table() -> ScriptTable:
     """Return the table, from OpenCC's character tables and the two scripts' national character sets.
 
-    OpenCC alone is not enough: it maps 后 to 後 and 里 to 裏, yet both are good traditional characters as well. So a
-    simplified character must also be absent from Big5, and a traditional one from GB 2312.
+    OpenCC alone is not enough: it maps 后 to 後 and 里 to 裏, yet both are good traditional characters as
+    well. So a simplified character must also be absent from Big5, and a traditional one from GB 2312.
 
     Raises:
         MissingExtra: OpenCC is not installed.

@@ -11,6 +11,7 @@ from zhihui.records.beir import is_beir, read_beir
 from zhihui.records.distribution import Distribution, Seen, TextStatistics, TokenCounter
 from zhihui.records.example import Example
 from zhihui.records.files import read_examples
+from zhihui.records.formats.beir import judged_examples
 from zhihui.records.rejects import RejectLog
 
 _NEAR_EMPTY_QUERY = 2  # 胃痛 is a query, 痛 hardly is
@@ -20,18 +21,18 @@ _NEAR_EMPTY_PASSAGE = 5
 def collect(path: Path, *, tokenizer: Path | None = None, rejects: RejectLog | None = None) -> dict[str, Any]:
     """Return the statistics of a file or folder of examples, or of a BEIR folder.
 
-    A duplicate is an exact repetition of an earlier text (of an earlier query and positive, for pairs); lengths are in
-    characters and, with a tokenizer, in tokens.
+    A duplicate is an exact repetition of an earlier text (of an earlier query and positive, for pairs).
+    Lengths are in characters and, with a tokenizer, in tokens.
 
     Args:
-        path: example file, folder of example files, or BEIR folder; of the last, passages are those of the corpus.
+        path: example file, folder of example files, or BEIR folder, whose passages are those of the corpus.
         tokenizer: folder with a tokenizer.json.
         rejects: where unusable rows go; None stops at the first one.
 
     Returns:
         JSON-like: `kind`, `rows`, `queries`, `passages` (see `TextStatistics.summary`), `pairs`, `per_row`,
-        `negative_is_positive` (rows with such a negative), `sources` (rows by source) or `splits` (judged queries),
-        `rejected`.
+        `negative_is_positive` (rows with such a negative), `sources` (rows by source) or `splits` (judged
+        queries), `rejected`.
 
     Raises:
         InputError: no such path, or an unusable row.
@@ -89,9 +90,6 @@ def _count_beir(path: Path, counts: _Counts, rejects: RejectLog | None) -> dict[
     for passage in track(data.corpus.values(), total=len(data.corpus), label="Reading passages"):
         counts.passages.add(passage.full)
     for split in sorted(data.qrels):
-        for example in data.examples(split):
-            assert example.id is not None, "examples of a set carry the query's id"
-            judged = data.qrels[split][example.id]
-            example.neg = [data.corpus[key].full for key, grade in judged.items() if grade < 1]
+        for example in judged_examples(data, split):
             counts.add_row(example)
     return {split: len(data.qrels[split]) for split in sorted(data.qrels)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from zhihui.errors import InputError
@@ -10,7 +11,7 @@ from zhihui.records.files import example_files
 from zhihui.records.formats import beir, ms_swift, native, sentence_transformers, tevatron
 from zhihui.records.formats.base import Format
 from zhihui.records.rejects import RejectLog
-from zhihui.records.rows import SUFFIXES, read_rows
+from zhihui.records.rows import SUFFIXES, Row, read_rows
 
 FORMATS: dict[str, Format] = {
     each.name: each
@@ -32,22 +33,26 @@ def named(name: str) -> Format:
 
 
 def guess_source(path: Path) -> Format:
-    """Return the format of what is at a path, told by the keys of its first usable row.
+    """Return the format of what is at a path, told by the first row whose keys fit one.
 
     Raises:
-        InputError: no such path, or no format or more than one has these keys.
+        InputError: no such path, no row that fits, or one that fits several formats.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
     if is_beir(path):
         return beir.FORMAT
-    first = next(read_rows(example_files(path)[0], rejects=RejectLog(None)), None)
-    keys = set() if first is None else first.data.keys()
-    found = [each for each in FORMATS.values() if each.keys and each.keys <= keys]
-    if len(found) != 1:
-        what = " and ".join(each.name for each in found) or "no known format"
-        raise InputError(f"{path}: its keys ({', '.join(sorted(keys)) or 'none'}) fit {what}; pass --from")
-    return found[0]
+    files = example_files(path)
+    strange: Row | None = None
+    for row in chain.from_iterable(read_rows(file, rejects=RejectLog(None)) for file in files):
+        found = [each.name for each in FORMATS.values() if each.keys and each.keys <= row.data.keys()]
+        if len(found) == 1:
+            return FORMATS[found[0]]
+        if found:
+            raise InputError(f"{row.where}: the keys fit {' and '.join(found)}; pass --from")
+        strange = strange or row
+    if strange is None:
+        strange = next(read_rows(files[0]))  # raises what is wrong with the first line
+    keys = ", ".join(sorted(strange.data)) or "none"
+    raise InputError(f"{strange.where}: the keys ({keys}) fit no known format; mend the rows or pass --from")
 
 
 def guess_target(path: Path) -> Format:

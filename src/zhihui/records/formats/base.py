@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from zhihui.records.example import Example
-from zhihui.records.files import example_files
 from zhihui.records.rejects import BadRow, RejectLog
-from zhihui.records.rows import Row, read_rows
+from zhihui.records.rows import Row
 
 
 class Reader(Protocol):
@@ -43,19 +42,17 @@ class Format:
     """The fields of an example that writing would drop."""
 
 
-def read_by(path: Path, parse: Callable[[Row], Example], *, rejects: RejectLog | None) -> Iterator[Example]:
-    """Yield what `parse` makes of each row of a file or folder of files."""
-    for file in example_files(path):
-        for row in read_rows(file, rejects=rejects):
-            try:
-                example = parse(row)
-            except BadRow as error:
-                located = error if error.where else BadRow(row.where, error.code, error.reason)
-                if rejects is None:
-                    raise located from None
-                rejects.take(located, row.data)
-            else:
-                yield example
+def with_rest(row: Row, own_keys: Container[str], known: dict[str, Any]) -> Example:
+    """Build the example of a row from what the format's own keys say and, as native keys, all its other keys.
+
+    Raises:
+        InputError: one of the other keys says again what an own key says, or the example is unusable.
+    """
+    rest = {key: value for key, value in row.data.items() if key not in own_keys}
+    if taken := rest.keys() & known.keys():
+        reason = f"key {min(taken)!r} says again what the keys of this format say; remove or rename it"
+        raise BadRow(row.where, "ambiguous_key", reason)
+    return Example.from_row({**rest, **known}, where=row.where)
 
 
 def unheld(example: Example, *, fields: Iterable[str] = (), meta: Iterable[str] = ()) -> list[str]:
@@ -64,7 +61,7 @@ def unheld(example: Example, *, fields: Iterable[str] = (), meta: Iterable[str] 
     lost = [
         name
         for name in ("pos_scores", "neg_scores", "prompt", "type", "id", "source", "extra")
-        if name not in held and getattr(example, name)
+        if name not in held and getattr(example, name) not in (None, {})
     ]
     return lost + (["meta"] if "meta" not in held and example.meta.keys() - set(meta) else [])
 
@@ -85,7 +82,8 @@ def merge_positives(examples: Iterable[Example]) -> Iterator[Example]:
     """Join neighbours that differ in their positive only: the reverse of `one_positive_each`."""
     held: Example | None = None
     for example in examples:
-        if held is not None and replace(example, pos=held.pos) == held:
+        graded = example.pos_scores is not None  # grades belong to their positives: such rows stay apart
+        if held is not None and not graded and replace(example, pos=held.pos) == held:
             held = replace(held, pos=[*held.pos, *example.pos])
             continue
         if held is not None:

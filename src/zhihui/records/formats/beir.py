@@ -1,7 +1,8 @@
-"""BEIR folders as examples: relevant passages are positives, passages judged irrelevant are negatives."""
+"""BEIR folders as examples: relevant passages are positives, those judged irrelevant are negatives."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from zhihui.records.example import Example
 from zhihui.records.formats.base import Format, text_id, unheld
 from zhihui.records.rejects import RejectLog
 from zhihui.records.retrieval import Passage, RetrievalSet
+from zhihui.runs import replace_folder
 
 
 def read(path: Path, *, rejects: RejectLog | None = None, split: str | None = None) -> Iterator[Example]:
     """Yield an example for each judged query; passages of grade 0 or less are its negatives.
+
+    Passages that nobody judged are in no example.
 
     Args:
         path: the folder.
@@ -27,18 +31,24 @@ def read(path: Path, *, rejects: RejectLog | None = None, split: str | None = No
     """
     data = read_beir(path, rejects=rejects)
     for name in sorted(data.qrels) if split is None else [split]:
-        for example in data.examples(name):
-            assert example.id is not None, "examples of a set carry the query's id"
-            refused = [key for key, grade in data.qrels[name][example.id].items() if grade < 1]
-            example.neg = [data.corpus[key].full for key in refused]
-            example.meta |= {"split": name, **({"neg_ids": refused} if refused else {})}
-            yield example
+        yield from judged_examples(data, name)
+
+
+def judged_examples(data: RetrievalSet, split: str) -> Iterator[Example]:
+    """Yield the examples of a split with its passages of grade 0 or less as negatives."""
+    for example in data.examples(split):
+        assert example.id is not None, "examples of a set carry the query's id"
+        refused = [key for key, grade in data.qrels[split][example.id].items() if grade < 1]
+        example.neg = [data.corpus[key].full for key in refused]
+        example.meta |= {"split": split, **({"neg_ids": refused} if refused else {})}
+        yield example
 
 
 def write(path: Path, examples: Iterable[Example], *, split: str | None = None) -> int:
-    """Write a folder and return the number of queries; negatives become judgements of grade 0.
+    """Write a folder, whole or not at all, and return the number of queries; one that is there is replaced.
 
-    Whole scores of 1 or more become grades, all others grade 1. Ids that are missing are made from the texts.
+    Negatives become judgements of grade 0. Whole scores of 1 or more become grades, all others grade 1. Ids
+    that are missing are made from the texts.
 
     Args:
         path: the folder.
@@ -59,7 +69,14 @@ def write(path: Path, examples: Iterable[Example], *, split: str | None = None) 
             for place, (key, text) in enumerate(zip(_ids(example, side, texts), texts, strict=True)):
                 _claim(data.corpus, key, Passage(text=text), f"{path}: example {number}: passage")
                 judged[key] = max(judged.get(key, 0), 0 if given is None else given[place])
-    write_beir(path, data)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        if partial.exists():  # of a killed attempt
+            shutil.rmtree(partial)
+        write_beir(partial, data)
+        replace_folder(path, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return len(data.queries)
 
 

@@ -1,7 +1,8 @@
 r"""ms-swift's embedding rows: messages, positive_messages, negative_messages; a row for each positive.
 
-ms-swift asks for exactly one positive a row. Its template puts a system message and a space before the user's,
-so the instruction travels as a system message "Instruct: ...\nQuery:" and the model sees the same text as here.
+ms-swift asks for exactly one positive a row. Its template puts a system message and a space before the
+user's, so the instruction travels as a system message "Instruct: ...\nQuery:" and the model sees the same
+text as here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from zhihui.records.example import Example
-from zhihui.records.formats.base import Format, merge_positives, one_positive_each, read_by, unheld
+from zhihui.records.files import read_by
+from zhihui.records.formats.base import Format, merge_positives, one_positive_each, unheld, with_rest
 from zhihui.records.rejects import BadRow, RejectLog
 from zhihui.records.rows import Row, write_rows
 
@@ -35,8 +37,8 @@ def write(path: Path, examples: Iterable[Example]) -> int:
 
 
 def lost(example: Example) -> list[str]:
-    """Return the fields that have no place in a row."""
-    return unheld(example, fields=("prompt",))
+    """Return the fields that have no place in a row; "no instruction" (an empty prompt) has none."""
+    return unheld(example, fields=("prompt",) if example.prompt else ())
 
 
 FORMAT = Format(
@@ -63,15 +65,13 @@ def _parse(row: Row) -> Example:
             reason = f"no key {key!r}; a row has messages, positive_messages and, if any, negative_messages"
             raise BadRow(row.where, "missing_key", reason)
     query, prompt = _turn(row.data["messages"], "messages")
-    mine: dict[str, Any] = {"query": query, "prompt": prompt}
+    known: dict[str, Any] = {"query": query} if prompt is None else {"query": query, "prompt": prompt}
     for key, name in (("positive_messages", "pos"), ("negative_messages", "neg")):
         groups = row.data.get(key) or []
         if not isinstance(groups, list):
             raise BadRow(row.where, "wrong_type", f"{key} must be a list of lists of messages")
-        mine[name] = [_passage(group, f"{key}[{number}]") for number, group in enumerate(groups)]
-    return Example.from_row(
-        {**{key: value for key, value in row.data.items() if key not in _KEYS}, **mine}, where=row.where
-    )
+        known[name] = [_passage(group, f"{key}[{number}]") for number, group in enumerate(groups)]
+    return with_rest(row, _KEYS, known)
 
 
 def _passage(messages: Any, name: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from zhihui.errors import InputError
 from zhihui.records.example import Example
-from zhihui.records.formats.base import Format, merge_positives, one_positive_each, read_by, unheld
+from zhihui.records.files import read_by
+from zhihui.records.formats.base import Format, merge_positives, one_positive_each, unheld, with_rest
 from zhihui.records.rejects import BadRow, RejectLog
 from zhihui.records.rows import Row, write_rows
 
@@ -49,19 +49,14 @@ def _parse(row: Row) -> Example:
         if key not in row.data:
             reason = f"no column {key!r}; a row has anchor, positive and, if any, negative_1, negative_2, ..."
             raise BadRow(row.where, "missing_key", reason)
-    negatives: list[tuple[int, Any]] = []
-    extra: dict[str, Any] = {}
-    for key, value in row.data.items():
-        if match := _NEGATIVE.fullmatch(key):
-            if value is not None:  # a table pads short rows with nulls
-                negatives.append((int(match[1] or 0), value))
-        elif key not in ("anchor", "positive"):
-            extra[key] = value
-    mine = {"query": row.data["anchor"], "pos": [row.data["positive"]]}
-    return Example.from_row(
-        {**extra, **mine, "neg": [value for _, value in sorted(negatives, key=lambda pair: pair[0])]},
-        where=row.where,
-    )
+    places = {key: int(match[1] or 0) for key in row.data if (match := _NEGATIVE.fullmatch(key))}
+    negatives = [row.data[key] for key in sorted(places, key=places.__getitem__)]
+    known = {
+        "query": row.data["anchor"],
+        "pos": [row.data["positive"]],
+        "neg": [text for text in negatives if text is not None],  # a table pads short rows with nulls
+    }
+    return with_rest(row, {"anchor", "positive", *places}, known)
 
 
 def _rows(path: Path, examples: Iterable[Example]) -> Iterator[dict[str, str]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from zhihui.errors import InputError
 from zhihui.records.example import Example
-from zhihui.records.formats.base import Format, read_by, text_id
+from zhihui.records.files import read_by
+from zhihui.records.formats.base import Format, text_id, with_rest
 from zhihui.records.rejects import BadRow, RejectLog
 from zhihui.records.retrieval import Passage
 from zhihui.records.rows import Row, write_rows
@@ -71,22 +72,21 @@ def _parse(row: Row) -> Example:
         if key not in row.data:
             reason = f"no key {key!r}; a row has query_id, query, positive_passages and negative_passages"
             raise BadRow(row.where, "missing_key", reason)
-    mine = {key: value for key, value in row.data.items() if key not in _KEYS}
-    mine["query"] = row.data["query"]
+    query, query_id = row.data["query"], row.data.get("query_id")
+    known: dict[str, Any] = {"query": query}
     docids: dict[str, list[str]] = {}
     for key, side, ids_key in _SIDES:
         items = row.data.get(key) or []
         if not isinstance(items, list):
             raise BadRow(row.where, "wrong_type", f"{key} must be a list of passages")
         pairs = [_passage(item, f"{key}[{n}]") for n, item in enumerate(items)]
-        mine[side] = [text for _, text in pairs]
+        known[side] = [text for _, text in pairs]
         # An id made from the text says nothing: reading what was written gives back what there was.
         if any(docid != text_id(text) for docid, text in pairs):
             docids[ids_key] = [docid for docid, _ in pairs]
-    query_id = row.data.get("query_id")
-    if query_id is not None and not (isinstance(mine["query"], str) and query_id == text_id(mine["query"])):
-        mine["id"] = query_id
-    example = Example.from_row(mine, where=row.where)
+    if query_id is not None and not (isinstance(query, str) and query_id == text_id(query)):
+        known["id"] = query_id
+    example = with_rest(row, _KEYS, known)
     example.meta = {**example.meta, **docids}
     return example
 

@@ -1,0 +1,86 @@
+"""`zhihui mine`: hard negatives for training examples or a retrieval set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhihui.commands.convert import OnError
+
+
+def command(
+    data: Annotated[Path, typer.Argument(help="BEIR folder, or file or folder of examples.", metavar="DATA")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id of an embedding model, for dense mining.")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="METHOD:FIRST-LAST:COUNT with bm25 or dense, or random:COUNT; may be given several times.",
+            show_default="bm25:1-50:4",
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Dense: a negative scores lower than the best positive by over this.")
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="Dense: a negative scores below this share of the best positive, e.g. 0.95."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws within the rank windows.")] = 0,
+    split: Annotated[str, typer.Option(help="BEIR: the split whose queries become examples.")] = "train",
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Passages to mine: BEIR folder or file of rows with a text; else those of DATA."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ... for the model; by default a GPU if any.")
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="Unusable rows: stop at the first, or set them aside in rejected.jsonl.")
+    ] = OnError.STOP,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")
+    ] = False,
+) -> None:
+    """Mine hard negatives by BM25, an embedding model or chance, each from its window of ranks."""
+    from zhihui import progress
+    from zhihui.mining import Miner, MiningConfig
+    from zhihui.mining.stage import TRAIN, check_model, mine_files
+    from zhihui.runs import to_json
+
+    progress.quiet(as_json)
+    miners = [Miner.parse(spec) for spec in method or ["bm25:1-50:4"]]
+    config = MiningConfig(miners=tuple(miners), margin=margin, ratio=ratio, seed=seed)
+    check_model(config, given=model is not None)
+    encoder = None
+    if model is not None:
+        from zhihui.encoder import load
+
+        encoder = load(model, device=device)
+    manifest = mine_files(
+        data,
+        out,
+        config,
+        split=split,
+        corpus=corpus,
+        encoder=encoder,
+        quarantine=on_error is OnError.QUARANTINE,
+        overwrite=overwrite,
+    )
+    if as_json:
+        typer.echo(to_json({"out": out, "manifest": manifest}, indent=2))
+        return
+    counts = manifest.counts
+    typer.echo(f"{out / TRAIN}: {counts['examples']:,} examples, {counts['passages']:,} passages searched")
+    for spec, mined in counts["mined"].items():
+        short = counts["shortfall"][spec]
+        typer.echo(f"  {spec}: {mined:,} negatives" + (f", {short:,} short of the wanted" if short else ""))
+    for reason, count in counts["rejected"].items():
+        typer.echo(f"  set aside: {count:,} ({reason}); see {out / 'rejected.jsonl'}")

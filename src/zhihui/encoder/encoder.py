@@ -1,0 +1,217 @@
+"""Encoder: a backbone, a tokenizer and settings, together one function from text to vector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from zhihui import progress
+from zhihui.encoder.attention import PACKED
+from zhihui.encoder.packing import Packed, pack, plan_batches
+from zhihui.encoder.pooling import pool_packed, pool_padded
+from zhihui.encoder.settings import EncoderSettings, Role
+from zhihui.encoder.tokens import tokenize
+from zhihui.runs import fingerprint
+
+_WINDOW = 8192
+"""Texts tokenized and sorted together: bounds memory, and is far more than a batch needs to sort well."""
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
+"""Families whose position ids begin after the padding id."""
+
+
+class Encoder(nn.Module):
+    """A text-embedding model: `encode_queries` and `encode_documents` for use, `forward` for training.
+
+    Built by `zhihui.load` or `zhihui.encoder.build`, not by hand.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        tokenizer: Any,
+        settings: EncoderSettings,
+        *,
+        name: str,
+        dense: nn.Sequential | None = None,
+        packable: bool = True,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            backbone: a transformers model that returns `last_hidden_state`.
+            tokenizer: its fast tokenizer.
+            settings: prompts, pooling, length, normalisation.
+            name: for tables and messages.
+            dense: layers between pooling and normalisation.
+            packable: whether the backbone takes packed sequences; else batches are padded.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.dense = dense
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.name = name
+        self.packable = packable
+        if packable:
+            backbone.set_attn_implementation(PACKED)
+        self._weights_seen: tuple[Any, str] | None = None
+
+    # ----------------------------------------------------------------------- properties
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored and computed in."""
+        return next(self.backbone.parameters()).dtype
+
+    @property
+    def dimension(self) -> int:
+        """Length D of a vector."""
+        if self.dense is not None:
+            return int([layer for layer in self.dense if isinstance(layer, nn.Linear)][-1].out_features)
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token is blind to those after it."""
+        config = self.backbone.config
+        return bool(getattr(config, "is_causal", is_decoder(config)))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, tokenizer, settings and dtype: whatever can change a vector changes it."""
+        state = {name: tensor for name, tensor in self.state_dict().items()}
+        version = tuple((name, t.data_ptr(), t._version) for name, t in state.items())
+        if self._weights_seen is None or self._weights_seen[0] != version:
+            whole = hashlib.sha256()
+            for name, tensor in sorted(state.items()):
+                whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            self._weights_seen = (version, whole.hexdigest())
+        tokenizer = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return fingerprint(
+            [self._weights_seen[1], tokenizer, self.settings, str(self.dtype), "causal" if self.is_causal else "open"]
+        )
+
+    # ----------------------------------------------------------------------- vectors
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Return the vectors of packed sequences `[B, D]`, fp32, of unit norm if the settings say so."""
+        states = self._states(packed)
+        if self.packable:
+            vectors = pool_packed(states[0], packed, self.settings.pooling)
+        else:
+            vectors = pool_padded(states, packed.padded(0)[1], self.settings.pooling)
+        if self.dense is not None:
+            vectors = self.dense(vectors.to(self.dense[0].weight.dtype)).float()
+        return normalize(vectors, dim=-1) if self.settings.normalize else vectors
+
+    def _states(self, packed: Packed) -> Tensor:
+        """Return the last hidden states: `[1, T, D]` of a packed row, or `[B, L, D]` of a padded batch."""
+        if not self.packable:
+            ids, mask = packed.padded(self.tokenizer.pad_token_id or 0)
+            return self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        return packed_states(self.backbone, packed)
+
+    def tokenize(
+        self, texts: Sequence[str], *, role: Role, instruction: str | Sequence[str | None] | None = None
+    ) -> list[list[int]]:
+        """Return token ids by `zhihui.encoder.tokens.tokenize` with this model's tokenizer and settings."""
+        return tokenize(self.tokenizer, self.settings, texts, role=role, instruction=instruction)
+
+    # ----------------------------------------------------------------------- encoding
+
+    def encode_queries(
+        self, texts: Sequence[str], *, instruction: str | None = None, token_budget: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the vectors of queries `[N, D]`, in the order given.
+
+        Args:
+            texts: bare queries; the model's query prompt is put before them.
+            instruction: a task in words that replaces the prompt; "" encodes the queries bare.
+            token_budget: tokens computed together; None suits the device.
+        """
+        return self.encode(texts, role="query", instruction=instruction, token_budget=token_budget)
+
+    def encode_documents(
+        self, texts: Sequence[str], *, token_budget: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the vectors of passages `[N, D]`, in the order given."""
+        return self.encode(texts, role="document", token_budget=token_budget)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        instruction: str | None = None,
+        token_budget: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of texts in one role `[N, D]`, in the order given.
+
+        Raises:
+            ValueError: `texts` is a single string, or an instruction was given for documents.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts is a single string; pass a list of strings")
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        with progress.bar(len(texts), "Encoding") as bar:
+            for indices, batch in self._encoded(texts, role, instruction, token_budget or self._budget()):
+                vectors[indices] = batch
+                bar.advance(len(indices))
+        return vectors
+
+    def _encoded(
+        self, texts: Sequence[str], role: Role, instruction: str | None, budget: int
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Yield the vectors of one batch at a time and where they belong."""
+        training = self.training
+        self.eval()
+        try:
+            for start in range(0, len(texts), _WINDOW):
+                ids = self.tokenize(texts[start : start + _WINDOW], role=role, instruction=instruction)
+                for batch in plan_batches([len(i) for i in ids], budget):
+                    with torch.inference_mode():
+                        vectors = self(pack([ids[i] for i in batch]).to(self.device))
+                    yield [start + i for i in batch], vectors.cpu().numpy()
+        finally:
+            self.train(training)
+
+    def _budget(self) -> int:
+        """Tokens a batch: on a CPU what fits its caches, on a GPU what fills it (measured, docs/lab-log.md)."""
+        return 65536 if self.device.type == "cuda" else 4096
+
+
+def packed_states(backbone: Any, packed: Packed) -> Tensor:
+    """Return the last hidden states `[1, T, D]` of packed sequences; the backbone's attention must be `PACKED`."""
+    config = backbone.config
+    ids, positions = packed.ids[None], packed.positions[None]
+    extra: dict[str, Any] = {}
+    if is_decoder(config):
+        extra["use_cache"] = False
+    else:
+        # BERT keeps a buffer of token types as long as its longest text; a packed row is longer.
+        extra["token_type_ids"] = torch.zeros_like(ids)
+    if config.model_type in _OFFSET_POSITIONS:
+        positions = positions + config.pad_token_id + 1
+    return backbone(
+        input_ids=ids, position_ids=positions, packed_lengths=packed.lengths, **extra
+    ).last_hidden_state
+
+
+def is_decoder(config: Any) -> bool:
+    """Tell a decoder's config from an encoder's."""
+    # BERT and its kin can be run as language models too, but a config with token types is an encoder's.
+    return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not hasattr(config, "type_vocab_size")

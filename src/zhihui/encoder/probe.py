@@ -1,0 +1,75 @@
+"""Probes at load: what a model does is compared with what its config says, on the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zhihui.encoder.attention import PACKED
+from zhihui.encoder.encoder import packed_states
+from zhihui.encoder.packing import pack
+from zhihui.errors import InputError
+
+_LENGTHS = (7, 3, 7, 5)
+
+
+def claims_open(config: Any) -> bool:
+    """Tell whether a decoder's config says that every token sees every other."""
+    return getattr(config, "is_causal", True) is False or bool(
+        getattr(config, "use_bidirectional_attention", False)
+    )
+
+
+@torch.inference_mode()
+def check_direction(backbone: Any, *, claimed_open: bool, name: str) -> None:
+    """Refuse a decoder whose attention is not what its config says.
+
+    The last token of a text is changed: only if attention is bidirectional can the first token's state move.
+
+    Raises:
+        InputError: claim and behaviour differ.
+    """
+    first, second = _texts(backbone, (6, 6))
+    second[:-1] = first[:-1]
+    second[-1] = first[-1] - 1
+    moved = float((_stock_states(backbone, first)[0] - _stock_states(backbone, second)[0]).abs().max())
+    found_open = moved > 1e-6
+    if found_open != claimed_open:
+        words = {True: "bidirectional", False: "causal"}
+        raise InputError(
+            f"{name}: its config says {words[claimed_open]} attention, but it computes {words[found_open]} attention "
+            f"(changing the last token moves the first token's state by {moved:.1e}); "
+            f'set "is_causal": {str(not found_open).lower()} in config.json, or load it with code that honours the config'
+        )
+
+
+@torch.inference_mode()
+def is_packable(backbone: Any) -> bool:
+    """Tell whether packed sequences get the states they get alone; a model of unknown build may not give them."""
+    texts = _texts(backbone, _LENGTHS)
+    alone = torch.cat([_stock_states(backbone, ids) for ids in texts]).float()
+    stock = backbone.config._attn_implementation
+    try:
+        backbone.set_attn_implementation(PACKED)
+        packed = packed_states(backbone, pack([ids.tolist() for ids in texts]).to(backbone.device))[0].float()
+    except Exception:  # whatever an unknown backbone raises here means the same: it cannot be packed
+        return False
+    finally:
+        backbone.set_attn_implementation(stock)
+    tolerance = 1e-3 if backbone.dtype == torch.float32 else 5e-2
+    return bool(((packed - alone).norm(dim=-1) <= tolerance * alone.norm(dim=-1)).all())
+
+
+def _texts(backbone: Any, lengths: tuple[int, ...]) -> list[Tensor]:
+    """Return token sequences that differ from one another, always the same ones."""
+    generator = torch.Generator().manual_seed(0)
+    top = min(int(backbone.config.vocab_size), 30000)
+    return [torch.randint(top // 2, top, (n,), generator=generator) for n in lengths]
+
+
+def _stock_states(backbone: Any, ids: Tensor) -> Tensor:
+    """Return the states `[L, D]` of one text by the attention transformers gave the backbone."""
+    ids = ids[None].to(backbone.device)
+    return backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]

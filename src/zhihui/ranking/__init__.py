@@ -1,0 +1,10 @@
+"""Ranking: the retrievers that mining, evaluation and search share."""
+
+from __future__ import annotations
+
+from zhihui.ranking.bm25 import BM25
+from zhihui.ranking.fusion import reciprocal_rank_fusion
+from zhihui.ranking.segmentation import segment, segment_all
+from zhihui.ranking.topk import TopK
+
+__all__ = ["BM25", "TopK", "reciprocal_rank_fusion", "segment", "segment_all"]

@@ -1,0 +1,84 @@
+"""BM25 over Chinese words: the lexical retriever that a dense one has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhihui.errors import InputError, require
+from zhihui.progress import track
+from zhihui.ranking.segmentation import segment_all
+from zhihui.ranking.topk import TopK, best
+
+_BATCH = 1000  # texts segmented between two moves of the progress bar
+
+
+class BM25:
+    """An index of passages that ranks them by BM25 (Lucene's variant, Kamphuis et al. 2020; made by bm25s).
+
+    score(q, d) = sum over the words w of q of  idf(w) * tf / (tf + k1 * (1 - b + b * |d| / average |d|)),
+    idf(w) = ln(1 + (N - df + 0.5) / (df + 0.5)); a word given twice in the query counts twice.
+    """
+
+    def __init__(self, passages: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
+        """Segment and index the passages.
+
+        Args:
+            passages: texts, titles included where they shall count.
+            k1: how slowly repetitions of a word saturate, 0 or more.
+            b: how much long passages are discounted, 0 to 1.
+
+        Raises:
+            InputError: k1 or b is out of bounds.
+            MissingExtra: bm25s, rjieba or OpenCC is not installed.
+        """
+        if not k1 >= 0:
+            raise InputError(f"k1 is {k1}; give 0 or more, usually 1.5")
+        if not 0 <= b <= 1:
+            raise InputError(f"b is {b}; give a number from 0 to 1, usually 0.75")
+        bm25s = require("bm25s", extra="mine", purpose="BM25")
+        self._size = len(passages)
+        self._vocabulary: dict[str, int] = {}
+        number = self._vocabulary.setdefault
+        numbered = [
+            [number(word, len(self._vocabulary)) for word in words]
+            for words in _segmented(passages, label="BM25 index")
+        ]
+        self._index = None
+        if self._vocabulary:  # bm25s divides by the average length, zero without any word
+            self._index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy")
+            self._index.index((numbered, self._vocabulary), create_empty_token=False, show_progress=False)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def search(self, queries: Sequence[str], k: int) -> TopK:
+        """Return the k best passages of each query, `[Q, k]`; passages without a common word are not listed.
+
+        Raises:
+            InputError: k is less than 1.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}; ask for at least 1 passage")
+        found = TopK.empty(len(queries), k)
+        for row, words in enumerate(_segmented(queries, label="BM25 search")):
+            scores = self._scores(words)
+            matched = np.flatnonzero(scores)
+            chosen = matched[best(scores[matched], k)]
+            found.indices[row, : len(chosen)] = chosen
+            found.scores[row, : len(chosen)] = scores[chosen]
+        return found
+
+    def _scores(self, words: list[str]) -> NDArray[np.float32]:
+        known = [self._vocabulary[word] for word in words if word in self._vocabulary]
+        if self._index is None or not known:
+            return np.zeros(self._size, dtype=np.float32)
+        return self._index.get_scores_from_ids(known)
+
+
+def _segmented(texts: Sequence[str], *, label: str) -> Iterator[list[str]]:
+    batches = (segment_all(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH))
+    return iter(track(chain.from_iterable(batches), total=len(texts), label=label))
