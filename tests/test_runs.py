@@ -25,9 +25,7 @@ JSON = st.recursive(
 )
 
 
-def stage(
-    out: Path, source: Path, *, config: object = None, overwrite: bool = False
-) -> tuple[Manifest, bool]:
+def stage(out: Path, source: Path, *, config: object = None, overwrite: bool = False) -> tuple[Manifest, bool]:
     """Run a stage that copies a file; returns its manifest and whether it worked."""
     worked = []
 
@@ -37,9 +35,7 @@ def stage(
         return {"rows": 1}
 
     settings = {"seed": 1} if config is None else config
-    return run_stage("copy", out, work, inputs={"text": source}, config=settings, overwrite=overwrite), bool(
-        worked
-    )
+    return run_stage("copy", out, work, inputs={"text": source}, config=settings, overwrite=overwrite), bool(worked)
 
 
 @pytest.fixture

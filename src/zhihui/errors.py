@@ -1,9 +1,9 @@
 """What a user can mend, told apart from what only we can mend.
 
-    Exception
-    ├── InputError(ValueError)       the user's input is at fault: one line, exit status 2
-    │   └── MissingExtra             an optional dependency is absent: the line names the pip command
-    └── RunFailure(RuntimeError)     the input was fine and the run still failed: one line, exit status 1
+Exception
+├── InputError(ValueError)       the user's input is at fault: one line, exit status 2
+│   └── MissingExtra             an optional dependency is absent: the line names the pip command
+└── RunFailure(RuntimeError)     the input was fine and the run still failed: one line, exit status 1
 """
 
 from __future__ import annotations

@@ -45,9 +45,7 @@ def beir(folder: Path, *, corpus: str = "", queries: str = "", qrels: str | byte
     path = folder / "set"
     (path / "qrels").mkdir(parents=True)
     (path / "corpus.jsonl").write_text('{"_id": "d1", "text": "一"}\n{"_id": "d2", "text": "二"}\n' + corpus)
-    (path / "queries.jsonl").write_text(
-        '{"_id": "q1", "text": "问"}\n{"_id": "q2", "text": "题"}\n' + queries
-    )
+    (path / "queries.jsonl").write_text('{"_id": "q1", "text": "问"}\n{"_id": "q2", "text": "题"}\n' + queries)
     extra = qrels if isinstance(qrels, bytes) else qrels.encode()
     (path / "qrels" / "test.tsv").write_bytes(b"query-id\tcorpus-id\tscore\nq1\td1\t1\n" + extra)
     return path

@@ -90,9 +90,7 @@ def run(*arguments: str | Path) -> str:
     return result.stdout
 
 
-def test_a_folder_of_sets_is_measured_whole(
-    sets: Path, tmp_path: Path, loaded: dict[str, Characters]
-) -> None:
+def test_a_folder_of_sets_is_measured_whole(sets: Path, tmp_path: Path, loaded: dict[str, Characters]) -> None:
     out = tmp_path / "out"
     text = run("models/m", "--data", sets, "--out", out, "--hybrid", "--json")
     shown = json.loads(text)

@@ -93,9 +93,7 @@ def test_columns_are_intervals_of_their_own() -> None:
         ([0.1], {"confidence": 95}, "confidence is 95"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
-    values: list[float], settings: dict[str, float], message: str
-) -> None:
+def test_what_cannot_be_drawn_is_refused(values: list[float], settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         interval(values, **settings)
 

@@ -57,9 +57,7 @@ def test_scores_equal_in_single_precision_are_ties() -> None:
 
 
 def test_a_query_without_results_scores_zero_and_is_counted() -> None:
-    found = score_run(
-        {"q": {"a": 1}, "r": {"a": 1}, "s": {"a": 0}}, {"q": {"a": 1.0}, "s": {"a": 1.0}, "x": {}}
-    )
+    found = score_run({"q": {"a": 1}, "r": {"a": 1}, "s": {"a": 0}}, {"q": {"a": 1.0}, "s": {"a": 1.0}, "x": {}})
     assert list(found) == ["q", "r", "s"]
     assert found["q"]["ndcg_at_10"] == 1
     assert set(found["r"].values()) == {0.0}
@@ -107,9 +105,7 @@ def test_random_runs_score_as_pytrec_eval_does(
 
 @settings(deadline=None, max_examples=200)
 @given(judgements, results)
-def test_reciprocal_rank_is_that_of_mteb(
-    qrels: dict[str, dict[str, int]], run: dict[str, dict[str, float]]
-) -> None:
+def test_reciprocal_rank_is_that_of_mteb(qrels: dict[str, dict[str, int]], run: dict[str, dict[str, float]]) -> None:
     """The definition in mteb's `mrr`, written out again: pytrec_eval has no cut for it."""
     for query, found in score_run(qrels, run).items():
         ordered = sorted(run.get(query, {}).items(), key=lambda item: (item[1], item[0]), reverse=True)

@@ -151,9 +151,7 @@ def with_scores(evaluation: Evaluation, *columns: list[float]) -> Evaluation:
 
 def test_the_headline_names_the_best_and_doubts_small_differences(evaluation: Evaluation) -> None:
     clear = with_scores(evaluation, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1], [0.5, 0.7, 0.5, 0.7, 0.5, 0.7, 0.5])
-    assert re.match(
-        r"b reaches nDCG@10 0\.586 \(.*\): \+0\.443 over a \(\+0\.\d+ to", sections.headline([clear])
-    )
+    assert re.match(r"b reaches nDCG@10 0\.586 \(.*\): \+0\.443 over a \(\+0\.\d+ to", sections.headline([clear]))
     assert "chance" not in sections.headline([clear])
     assert [row.verdict for row in sections.system_rows([clear])] == ["unclear", "better"]
     back = with_scores(evaluation, [0.5, 0.7, 0.5, 0.7, 0.5, 0.7, 0.5], [0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1])
@@ -238,9 +236,7 @@ def test_curves_with_the_same_axes_share_a_chart_and_colours_follow_the_systems(
 
 def test_points_lie_where_their_values_are() -> None:
     (chart,) = line_charts([Curve(label="loss", x=[0, 50, 100], y=[0.0, 1.0, 4.0])])
-    points = [
-        tuple(map(float, pair.split(","))) for pair in shapes(chart.svg, "polyline")[0]["points"].split()
-    ]
+    points = [tuple(map(float, pair.split(","))) for pair in shapes(chart.svg, "polyline")[0]["points"].split()]
     (x0, y0), (x1, y1), (x2, y2) = points
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
     assert (y0 - y1) * 4 == pytest.approx(y0 - y2, abs=0.5)

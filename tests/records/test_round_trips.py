@@ -34,9 +34,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 TAKEN = {*KEYS, "query_id", "positive_passages", "negative_passages"}
-EXTRA = st.dictionaries(
-    NAME.filter(lambda key: key not in TAKEN), JSON.filter(lambda v: v is not None), max_size=2
-)
+EXTRA = st.dictionaries(NAME.filter(lambda key: key not in TAKEN), JSON.filter(lambda v: v is not None), max_size=2)
 
 
 @st.composite
@@ -171,9 +169,7 @@ def test_grades_ids_splits_and_titles_of_a_retrieval_set_reach_the_examples(tmp_
 def test_retrieval_sets(tmp_path_factory, data):
     word = st.text("abc你好-9", min_size=1, max_size=6)
     corpus = data.draw(
-        st.dictionaries(
-            word, st.builds(Passage, text=TEXT, title=st.text(max_size=5)), min_size=1, max_size=5
-        )
+        st.dictionaries(word, st.builds(Passage, text=TEXT, title=st.text(max_size=5)), min_size=1, max_size=5)
     )
     queries = data.draw(st.dictionaries(word, TEXT, min_size=1, max_size=4))
     grades = st.dictionaries(st.sampled_from(sorted(corpus)), st.integers(-1, 3), min_size=1).filter(

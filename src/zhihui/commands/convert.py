@@ -21,9 +21,7 @@ def command(
     target: Annotated[Path, typer.Argument(help="File or folder to write.", metavar="DST")],
     source_format: Annotated[
         str | None,
-        typer.Option(
-            "--from", help="native, sentence-transformers, tevatron, ms-swift or beir; else told by SRC."
-        ),
+        typer.Option("--from", help="native, sentence-transformers, tevatron, ms-swift or beir; else told by SRC."),
     ] = None,
     target_format: Annotated[
         str | None, typer.Option("--to", help="The same names; else native for a file and beir for a folder.")
@@ -41,9 +39,7 @@ def command(
         typer.Option(help="Unusable rows: stop at the first, or set them aside in DST.rejected.jsonl."),
     ] = OnError.STOP,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the counts as JSON; no progress bar.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON; no progress bar.")] = False,
 ) -> None:
     """Convert training examples and retrieval sets between formats; what a format cannot hold is reported."""
     from zhihui import progress

@@ -50,15 +50,9 @@ def command(
     instruction: Annotated[
         str | None, typer.Option(help="The task in words, in place of the models' own query prompt.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if any.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the results as JSON; no progress bar.")
-    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if any.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON; no progress bar.")] = False,
 ) -> None:
     """Measure models on retrieval sets with mteb's metrics, each with its interval, and write a report."""
     from zhihui import progress
@@ -103,9 +97,7 @@ def _set_folders(given: list[Path]) -> dict[str, Path]:
             raise InputError(f"{path}: no such folder")
         inside = [path] if is_beir(path) else sorted(child for child in path.iterdir() if is_beir(child))
         if not inside:
-            raise InputError(
-                f"{path}: neither a BEIR folder nor a folder of such; a set has corpus.jsonl in it"
-            )
+            raise InputError(f"{path}: neither a BEIR folder nor a folder of such; a set has corpus.jsonl in it")
         for folder in inside:
             name = folder.resolve().name
             if name in found and found[name].resolve() != folder.resolve():
@@ -142,8 +134,7 @@ def _systems(
         names = models  # folders of one name are told apart by their paths
     bm25 = Bm25System()
     dense: list[DenseSystem] = [
-        DenseSystem(encoder, name=name, instruction=instruction)
-        for encoder, name in zip(encoders, names, strict=True)
+        DenseSystem(encoder, name=name, instruction=instruction) for encoder, name in zip(encoders, names, strict=True)
     ]
     systems: list[RetrievalSystem] = [] if baseline is Baseline.NONE else [bm25]
     systems += dense

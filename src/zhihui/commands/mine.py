@@ -13,9 +13,7 @@ from zhihui.commands.convert import OnError
 def command(
     data: Annotated[Path, typer.Argument(help="BEIR folder, or file or folder of examples.", metavar="DATA")],
     out: Annotated[Path, typer.Option(help="Output folder.")],
-    model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of an embedding model, for dense mining.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub id of an embedding model, for dense mining.")] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,12 +40,8 @@ def command(
     on_error: Annotated[
         OnError, typer.Option(help="Unusable rows: stop at the first, or set them aside in rejected.jsonl.")
     ] = OnError.STOP,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
 ) -> None:
     """Mine hard negatives by BM25, an embedding model or chance, each from its window of ranks."""
     from zhihui import progress

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def command(
     path: Annotated[Path, typer.Argument(help="Example file, folder of example files, or BEIR folder.")],
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder with a tokenizer.json: lengths in tokens too.")
-    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder with a tokenizer.json: lengths in tokens too.")] = None,
     on_error: Annotated[
         OnError, typer.Option(help="Unusable rows: stop at the first, or leave them out and count them.")
     ] = OnError.STOP,
@@ -37,17 +35,16 @@ def command(
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(_table(path, found))
+    typer.echo(f"{path}: {found['rows']:,} rows")
+    Console(highlight=False).print(_table(found))
     for line in _remarks(found):
-        console.print(line, markup=False)
+        typer.echo(line)
 
 
-def _table(path: Path, found: dict[str, Any]) -> Table:
-    from rich.markup import escape
+def _table(found: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"{escape(str(path))}: {found['rows']:,} rows", title_justify="left")
+    table = Table()
     table.add_column("")
     for name in ("queries", "passages"):
         table.add_column(name, justify="right")

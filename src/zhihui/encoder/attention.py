@@ -54,7 +54,10 @@ def packed_attention(
     for length, run in groupby(packed_lengths):
         count = sum(1 for _ in run)
         stop = start + count * length
-        q, k, v = (x[0, :, start:stop].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+        q, k, v = (
+            x[0, :, start:stop].reshape(x.shape[1], count, length, x.shape[3]).transpose(0, 1)
+            for x in (query, key, value)
+        )
         windowed = sliding_window is not None and length >= sliding_window
         out = scaled_dot_product_attention(
             q,

@@ -92,7 +92,7 @@ class Encoder(nn.Module):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer, settings and dtype: whatever can change a vector changes it."""
-        state = {name: tensor for name, tensor in self.state_dict().items()}
+        state = dict(self.state_dict())
         version = tuple((name, t.data_ptr(), t._version) for name, t in state.items())
         if self._weights_seen is None or self._weights_seen[0] != version:
             whole = hashlib.sha256()
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
         else:
             vectors = pool_padded(states, packed.padded(0)[1], self.settings.pooling)
         if self.dense is not None:
-            vectors = self.dense(vectors.to(self.dense[0].weight.dtype)).float()
+            vectors = self.dense(vectors.to(next(self.dense.parameters()).dtype)).float()
         return normalize(vectors, dim=-1) if self.settings.normalize else vectors
 
     def _states(self, packed: Packed) -> Tensor:
@@ -145,9 +145,7 @@ class Encoder(nn.Module):
         """
         return self.encode(texts, role="query", instruction=instruction, token_budget=token_budget)
 
-    def encode_documents(
-        self, texts: Sequence[str], *, token_budget: int | None = None
-    ) -> NDArray[np.float32]:
+    def encode_documents(self, texts: Sequence[str], *, token_budget: int | None = None) -> NDArray[np.float32]:
         """Return the vectors of passages `[N, D]`, in the order given."""
         return self.encode(texts, role="document", token_budget=token_budget)
 
@@ -206,9 +204,7 @@ def packed_states(backbone: Any, packed: Packed) -> Tensor:
         extra["token_type_ids"] = torch.zeros_like(ids)
     if config.model_type in _OFFSET_POSITIONS:
         positions = positions + config.pad_token_id + 1
-    return backbone(
-        input_ids=ids, position_ids=positions, packed_lengths=packed.lengths, **extra
-    ).last_hidden_state
+    return backbone(input_ids=ids, position_ids=positions, packed_lengths=packed.lengths, **extra).last_hidden_state
 
 
 def is_decoder(config: Any) -> bool:

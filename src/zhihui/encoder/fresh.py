@@ -106,7 +106,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, *, prompt: str = "") 
 
 
 def token_weights(tokenizer: Any, texts: Sequence[str], *, prompt: str, size: int) -> Tensor:
-    """Return a weight per token `[size]`: its inverse document frequency ln(1 + N / df), EOS and prompt near nothing."""
+    """Return a weight per token `[size]`: inverse document frequency ln(1 + N / df), EOS and prompt near nothing."""
     frequency = torch.zeros(size)
     for start in range(0, len(texts), 4096):
         for ids in tokenizer(list(texts[start : start + 4096]))["input_ids"]:

@@ -171,9 +171,13 @@ class _Container:
         mode = config.get("pooling_mode")
         modes = [mode] if isinstance(mode, str) else mode
         if modes is None:
-            modes = [_LEGACY_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode") and on]
+            modes = [
+                _LEGACY_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode") and on
+            ]
         if len(modes) != 1 or modes[0] not in _POOLING:
-            raise InputError(f"{folder}: pooling {'+'.join(map(str, modes)) or 'none'}; one of lasttoken, mean, cls is needed")
+            raise InputError(
+                f"{folder}: pooling {'+'.join(map(str, modes)) or 'none'}; one of lasttoken, mean, cls is needed"
+            )
         if not config.get("include_prompt", True) and any(prompts.values()) and modes[0] == "mean":
             raise InputError(f"{folder}: its mean leaves the prompt out (include_prompt: false); this is not supported")
         return _POOLING[modes[0]]
@@ -214,7 +218,9 @@ def _load_backbone(container: _Container, dtype: str | torch.dtype, attention: s
         raise InputError(f"{folder}: its config.json cannot be used ({_first_line(error)})") from None
     if attention is not None:
         if not is_decoder(config):
-            raise InputError(f"{folder}: {config.model_type} is an encoder and always bidirectional; leave out attention")
+            raise InputError(
+                f"{folder}: {config.model_type} is an encoder and always bidirectional; leave out attention"
+            )
         config.is_causal = attention == "causal"
     extra = {} if is_decoder(config) else {"add_pooling_layer": False}
     try:

@@ -1,4 +1,4 @@
-"""Pooling: from the states of a text's tokens to one vector, packed or padded, always by length and never by token id."""
+"""Pooling: from the states of a text's tokens to one vector, packed or padded, by length and never by token id."""
 
 from __future__ import annotations
 

@@ -17,9 +17,7 @@ _LENGTHS = (7, 3, 7, 5)
 
 def claims_open(config: Any) -> bool:
     """Tell whether a decoder's config says that every token sees every other."""
-    return getattr(config, "is_causal", True) is False or bool(
-        getattr(config, "use_bidirectional_attention", False)
-    )
+    return getattr(config, "is_causal", True) is False or bool(getattr(config, "use_bidirectional_attention", False))
 
 
 @torch.inference_mode()
@@ -39,7 +37,7 @@ def check_direction(backbone: Any, *, claimed_open: bool, name: str) -> None:
     if found_open != claimed_open:
         words = {True: "bidirectional", False: "causal"}
         raise InputError(
-            f"{name}: its config says {words[claimed_open]} attention, but it computes {words[found_open]} attention "
+            f"{name}: its config says {words[claimed_open]} attention, but it is {words[found_open]} "
             f"(changing the last token moves the first token's state by {moved:.1e}); "
             f'set "is_causal": {str(not found_open).lower()} in config.json, or load it with code that honours the config'
         )

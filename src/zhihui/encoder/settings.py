@@ -29,9 +29,7 @@ class EncoderSettings:
     """Whether vectors are scaled to unit L2 norm."""
     max_length: int = 512
     """Tokens a text is cut to, prompt and EOS included."""
-    prompts: dict[str, str] = field(
-        default_factory=lambda: {"query": query_prompt(DEFAULT_TASK), "document": ""}
-    )
+    prompts: dict[str, str] = field(default_factory=lambda: {"query": query_prompt(DEFAULT_TASK), "document": ""})
     """Text put before a text, by role; a role that is absent gets nothing."""
 
     def __post_init__(self) -> None:

@@ -64,9 +64,7 @@ def ensure_eos(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=" ".join([*start, "$A", tokenizer.eos_token]),
         pair=" ".join([*start, "$A", tokenizer.eos_token, "$B:1", f"{tokenizer.eos_token}:1"]),
-        special_tokens=[
-            (token, tokenizer.convert_tokens_to_ids(token)) for token in {*start, tokenizer.eos_token}
-        ],
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in {*start, tokenizer.eos_token}],
     )
     if ending_token(tokenizer) != tokenizer.eos_token_id:
         raise InputError("the tokenizer does not keep EOS at the end of a text; last-token pooling needs it there")

@@ -43,9 +43,7 @@ def interval(
         ValueError: no values, a value that is not finite, or settings out of range.
 
     """
-    return mean_interval(
-        [np.asarray(values, dtype=np.float64)], samples=samples, confidence=confidence, seed=seed
-    )
+    return mean_interval([np.asarray(values, dtype=np.float64)], samples=samples, confidence=confidence, seed=seed)
 
 
 def paired_difference(
@@ -83,9 +81,7 @@ def mean_interval(
         ValueError: no group, an empty one, a value that is not finite, or settings out of range.
 
     """
-    return intervals([group[:, None] for group in groups], samples=samples, confidence=confidence, seed=seed)[
-        0
-    ]
+    return intervals([group[:, None] for group in groups], samples=samples, confidence=confidence, seed=seed)[0]
 
 
 def intervals(
@@ -114,8 +110,7 @@ def intervals(
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return [
-        Interval(float(value), float(lower), float(upper))
-        for value, lower, upper in zip(means, low, high, strict=True)
+        Interval(float(value), float(lower), float(upper)) for value, lower, upper in zip(means, low, high, strict=True)
     ]
 
 

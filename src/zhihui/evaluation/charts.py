@@ -31,9 +31,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            raise ValueError(
-                f"curve {self.label!r} has {len(self.x)} x and {len(self.y)} y; give one y for each x"
-            )
+            raise ValueError(f"curve {self.label!r} has {len(self.x)} x and {len(self.y)} y; give one y for each x")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +66,7 @@ def line_charts(curves: Sequence[Curve], systems: Sequence[str] = ()) -> list[Ch
             Chart(
                 title=f"{y_label} by {x_label}",
                 svg=_lines(group, colours),
-                legend=[]
-                if single
-                else [(colour, curve.label) for colour, curve in zip(colours, group, strict=True)],
+                legend=[] if single else [(colour, curve.label) for colour, curve in zip(colours, group, strict=True)],
             )
         )
     return charts
@@ -96,26 +92,20 @@ def interval_chart(rows: Sequence[tuple[str, Interval]], *, label: str) -> str:
 
     parts = []
     for tick, text in zip(ticks, _tick_texts(ticks), strict=True):
-        parts.append(
-            f'<line class="grid" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{top}" y2="{bottom}"/>'
-        )
+        parts.append(f'<line class="grid" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{top}" y2="{bottom}"/>')
         parts.append(f'<text x="{across(tick):.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
     for place, (name, found) in enumerate(rows):
         y = top + pitch * (place + 0.5)
         shown = name if len(name) <= 18 else f"{name[:17]}…"
         hint = f"<title>{escape(name)}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]</title>"
-        parts.append(
-            f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(shown)}</text>'
-        )
+        parts.append(f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(shown)}</text>')
         parts.append(
             f'<g class="{_colour(place)}">{hint}'
             f'<line class="whisker" x1="{across(found.low):.1f}" x2="{across(found.high):.1f}"'
             f' y1="{y}" y2="{y}"/>'
             f'<circle cx="{across(found.value):.1f}" cy="{y}" r="5"/></g>'
         )
-    parts.append(
-        f'<text class="axis" x="{_WIDTH - 24}" y="{bottom + 34}" text-anchor="end">{escape(label)}</text>'
-    )
+    parts.append(f'<text class="axis" x="{_WIDTH - 24}" y="{bottom + 34}" text-anchor="end">{escape(label)}</text>')
     return _svg(f"{label} of each system with its interval", bottom + 42, parts)
 
 
@@ -149,9 +139,7 @@ def _lines(curves: Sequence[Curve], colours: Sequence[str]) -> str:
         parts.append(_line(curve, colour, across, up))
     y_label, x_label = escape(curves[0].y_label), escape(curves[0].x_label)
     parts.append(f'<text class="axis" x="{_LEFT - 44}" y="13">{y_label}</text>')
-    parts.append(
-        f'<text class="axis" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">{x_label}</text>'
-    )
+    parts.append(f'<text class="axis" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">{x_label}</text>')
     return _svg(f"{curves[0].y_label} by {curves[0].x_label}", _HEIGHT, parts)
 
 
@@ -182,9 +170,7 @@ def _segments(curve: Curve) -> list[list[tuple[float, float]]]:
     thinned = []
     for stretch in filter(None, stretches):
         buckets = [stretch[start : start + size] for start in range(0, len(stretch), size)]
-        thinned.append(
-            [(math.fsum(x for x, _ in b) / len(b), math.fsum(y for _, y in b) / len(b)) for b in buckets]
-        )
+        thinned.append([(math.fsum(x for x, _ in b) / len(b), math.fsum(y for _, y in b) / len(b)) for b in buckets])
     return thinned
 
 

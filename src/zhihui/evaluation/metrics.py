@@ -45,11 +45,7 @@ def ranks_of_relevant(grades: Mapping[str, int], scores: Mapping[str, float]) ->
         return {}
     single = np.fromiter(scores.values(), dtype=np.float32, count=len(scores)).tolist()
     ordered = sorted(zip(single, scores, strict=True), reverse=True)
-    return {
-        passage_id: rank
-        for rank, (_, passage_id) in enumerate(ordered, start=1)
-        if grades.get(passage_id, 0) >= 1
-    }
+    return {passage_id: rank for rank, (_, passage_id) in enumerate(ordered, start=1) if grades.get(passage_id, 0) >= 1}
 
 
 def score_ranks(grades: Mapping[str, int], ranks: Mapping[str, int]) -> dict[str, float]:
@@ -86,9 +82,7 @@ def score_ranks(grades: Mapping[str, int], ranks: Mapping[str, int]) -> dict[str
 
 def as_arrays(per_query: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
     """Return the values `[Q]` of each metric, in the order of the queries."""
-    return {
-        metric: np.array([scores[metric] for scores in per_query], dtype=np.float64) for metric in METRICS
-    }
+    return {metric: np.array([scores[metric] for scores in per_query], dtype=np.float64) for metric in METRICS}
 
 
 def _running(values: NDArray[np.float64]) -> list[float]:

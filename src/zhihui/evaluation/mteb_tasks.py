@@ -143,9 +143,7 @@ class EncoderSearch:
         self._ids = list(corpus["id"])
         self._vectors = self.encoder.encode_documents(texts)
 
-    def search(
-        self, queries: Any, *, task_metadata: Any, top_k: int, **_: Any
-    ) -> dict[str, dict[str, float]]:
+    def search(self, queries: Any, *, task_metadata: Any, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
         """Return query id -> passage id -> score for the `top_k` best passages."""
         instruction = _query_instruction(task_metadata) if self.use_task_instructions else None
         vectors = self.encoder.encode_queries(list(queries["text"]), instruction=instruction)

@@ -66,14 +66,10 @@ def write_report(
         metrics=list(sections.SHOWN_METRICS.values()),
         rows=rows,
         interval_chart=interval_chart([(row.name, row.cells[0].found) for row in rows], label="nDCG@10"),
-        per_set=[(one, sections.system_rows([one], seed=seed)) for one in evaluations]
-        if len(evaluations) > 1
-        else [],
+        per_set=[(one, sections.system_rows([one], seed=seed)) for one in evaluations] if len(evaluations) > 1 else [],
         charts=line_charts(curves, [row.name for row in rows]),
         queries=[
-            query
-            for one in evaluations
-            for query in sections.sample_queries(one, seed=seed, drawn=many, worst=many)
+            query for one in evaluations for query in sections.sample_queries(one, seed=seed, drawn=many, worst=many)
         ],
         absent=sections.depth_note(),
         settings=sections.flatten(settings or {}),
@@ -100,7 +96,5 @@ def _several(evaluation: Evaluation | Sequence[Evaluation]) -> list[Evaluation]:
         raise InputError("no evaluation to report; evaluate at least one set")
     names = [[result.name for result in one.systems] for one in evaluations]
     if any(other != names[0] for other in names):
-        raise InputError(
-            "the sets were measured with different systems; report those of the same systems together"
-        )
+        raise InputError("the sets were measured with different systems; report those of the same systems together")
     return evaluations

@@ -187,8 +187,7 @@ def as_json(results: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str
     """Return system -> metric -> {"value", "low", "high"}, what `results.json` holds."""
     return {
         name: {
-            metric: {"value": found.value, "low": found.low, "high": found.high}
-            for metric, found in metrics.items()
+            metric: {"value": found.value, "low": found.low, "high": found.high} for metric, found in metrics.items()
         }
         for name, metrics in results.items()
     }
@@ -219,10 +218,7 @@ def _found(ranking: TopK, ids: Sequence[str], judged: Sequence[Mapping[str, int]
         rows.append(
             Found(
                 ranks={relevant[int(ordered[rank])]: int(rank) + 1 for rank in ranks},
-                top=[
-                    (ids[index], float(scores[row]))
-                    for index, row in zip(ordered[:TOP], order[:TOP], strict=True)
-                ],
+                top=[(ids[index], float(scores[row])) for index, row in zip(ordered[:TOP], order[:TOP], strict=True)],
             )
         )
     return rows

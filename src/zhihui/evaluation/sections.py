@@ -151,17 +151,12 @@ def headline(evaluations: Sequence[Evaluation], *, seed: int = 0) -> str:
     # Against the first system, the baseline; when that one wins, against the runner-up.
     other = 0 if winner else order[1]
     gain = difference(evaluations, winner, other, seed=seed)
-    lead = (
-        f"{signed(gain.value)} over {rows[other].name} "
-        f"({signed(gain.low)} to {signed(gain.high)}, query by query)"
-    )
+    lead = f"{signed(gain.value)} over {rows[other].name} ({signed(gain.low)} to {signed(gain.high)}, query by query)"
     doubt = "" if verdict(gain) == "better" else "; so small a difference may be chance"
     return f"{reached} {range_}: {lead}{doubt}."
 
 
-def sample_queries(
-    evaluation: Evaluation, *, seed: int = 0, drawn: int = 3, worst: int = 3
-) -> list[SampleQuery]:
+def sample_queries(evaluation: Evaluation, *, seed: int = 0, drawn: int = 3, worst: int = 3) -> list[SampleQuery]:
     """Return a seeded choice of queries, then the worst of the system with the best mean.
 
     Args:

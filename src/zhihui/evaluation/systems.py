@@ -49,9 +49,7 @@ class Bm25System:
 class DenseSystem:
     """An encoder and exact search by inner product."""
 
-    def __init__(
-        self, encoder: TextEncoder, *, name: str | None = None, instruction: str | None = None
-    ) -> None:
+    def __init__(self, encoder: TextEncoder, *, name: str | None = None, instruction: str | None = None) -> None:
         """Wrap an encoder.
 
         Args:
@@ -80,9 +78,7 @@ class DenseSystem:
 class HybridSystem:
     """Reciprocal rank fusion of other systems; measured with them it fuses the rankings they gave."""
 
-    def __init__(
-        self, parts: Sequence[RetrievalSystem], *, name: str = "hybrid", constant: float = 60
-    ) -> None:
+    def __init__(self, parts: Sequence[RetrievalSystem], *, name: str = "hybrid", constant: float = 60) -> None:
         """Keep the parts.
 
         Args:

@@ -73,9 +73,7 @@ def rank(
         vectors = _encode_queries(queries, encoder, folder)
         by_method["dense"] = exact.search(vectors, passages, min(depth, len(pool)))
         if config.margin is not None or config.ratio is not None:
-            positive_scores = _positive_scores(
-                examples, vectors, rows, passages, pool, encoder=encoder, folder=folder
-            )
+            positive_scores = _positive_scores(examples, vectors, rows, passages, pool, encoder=encoder, folder=folder)
     return Rankings(rows=rows, by_method=by_method, positive_scores=positive_scores)
 
 
@@ -84,9 +82,7 @@ def _by_instruction(query: Query) -> tuple[bool, str, str]:
     return instruction is not None, instruction or "", text
 
 
-def _encode_queries(
-    queries: Sequence[Query], encoder: TextEncoder, folder: Path | None
-) -> NDArray[np.float32]:
+def _encode_queries(queries: Sequence[Query], encoder: TextEncoder, folder: Path | None) -> NDArray[np.float32]:
     parts = []
     for number, (instruction, group) in enumerate(groupby(queries, key=lambda query: query[1])):
 

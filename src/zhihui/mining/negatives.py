@@ -192,9 +192,7 @@ class _Drawer:
                         "rank": candidate.rank,
                         "score": round(candidate.score, 6),
                     }
-                    detail = (
-                        f"score {candidate.score:.4f} is not below {limit:.4f}; best positive {positive:.4f}"
-                    )
+                    detail = f"score {candidate.score:.4f} is not below {limit:.4f}; best positive {positive:.4f}"
                     self._rejects.add(row, name, f"example {example.id or example.query}", detail=detail)
                 return False
         return True
@@ -211,9 +209,7 @@ def _given_origin(example: Example, *, graded: bool) -> list[dict[str, Any]]:
     """Return the origin of the negatives an example came with: as an earlier mining noted it, or "given"."""
     noted = example.meta.get("negatives")
     if not (
-        isinstance(noted, list)
-        and len(noted) == len(example.neg)
-        and all(isinstance(origin, dict) for origin in noted)
+        isinstance(noted, list) and len(noted) == len(example.neg) and all(isinstance(origin, dict) for origin in noted)
     ):
         noted = [{"miner": GIVEN, "rank": None, "score": None} for _ in example.neg]
     if graded and example.neg_scores is not None:

@@ -121,9 +121,7 @@ def _candidates(
     higher = np.empty(len(tile), dtype=bool)
     for start, chunk in _chunks(passages, passage_chunk):
         right = torch.from_numpy(chunk if chunk.flags.writeable else chunk.copy())
-        product = torch.mm(
-            left, right.T, out=tile[: len(queries) * len(chunk)].view(len(queries), len(chunk))
-        )
+        product = torch.mm(left, right.T, out=tile[: len(queries) * len(chunk)].view(len(queries), len(chunk)))
         if scores.shape[1] < kept:
             fresh, places = product.topk(min(kept, len(chunk)), dim=1, sorted=False)
         else:

@@ -12,9 +12,7 @@ from zhihui.errors import require
 
 # Nearly all that NFKC changes in Chinese text; once it is replaced, the rest passes the quick check.
 _WIDE = re.compile("[\uff01-\uff5e\u3000\u2026]")
-_NARROW = {
-    chr(code): unicodedata.normalize("NFKC", chr(code)) for code in (*range(0xFF01, 0xFF5F), 0x3000, 0x2026)
-}
+_NARROW = {chr(code): unicodedata.normalize("NFKC", chr(code)) for code in (*range(0xFF01, 0xFF5F), 0x3000, 0x2026)}
 
 
 def fold(text: str) -> str:

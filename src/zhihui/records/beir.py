@@ -58,9 +58,7 @@ def write_beir(folder: Path, data: RetrievalSet) -> None:
             raise InputError(f"split {split!r} cannot be a file name; rename it")
     strangers = sorted(file.stem for file in (folder / "qrels").glob("*.tsv") if file.stem not in data.qrels)
     if strangers:
-        raise InputError(
-            f"{folder}: has judgements of other splits ({', '.join(strangers)}); choose another folder"
-        )
+        raise InputError(f"{folder}: has judgements of other splits ({', '.join(strangers)}); choose another folder")
     for key in (*data.corpus, *data.queries):
         if not key or key.split() != [key]:
             raise InputError(f"id {key!r} cannot be written to qrels; ids are words without spaces")
@@ -73,9 +71,7 @@ def write_beir(folder: Path, data: RetrievalSet) -> None:
         with atomic_open(folder / "qrels" / f"{split}.tsv") as stream:
             stream.write("\t".join(_HEADER) + "\n")
             for query_id, grades in judged.items():
-                stream.writelines(
-                    f"{query_id}\t{passage_id}\t{grade}\n" for passage_id, grade in grades.items()
-                )
+                stream.writelines(f"{query_id}\t{passage_id}\t{grade}\n" for passage_id, grade in grades.items())
 
 
 # --------------------------------------------------------------------------- corpus and queries
@@ -200,18 +196,14 @@ def _judgement(line: bytes, where: str) -> tuple[str, str, int]:
     try:
         return cells[0], cells[1], int(cells[2])
     except ValueError:
-        raise BadRow(
-            where, "bad_judgement", f"grade {cells[2]!r} is no integer; write 0, 1, 2, ..."
-        ) from None
+        raise BadRow(where, "bad_judgement", f"grade {cells[2]!r} is no integer; write 0, 1, 2, ...") from None
 
 
 def _check_known(
     where: str, query_id: str, passage_id: str, queries: dict[str, str], corpus: dict[str, Passage]
 ) -> None:
     if query_id not in queries:
-        raise BadRow(
-            where, "unknown_query", f"query {query_id!r} is not in queries.jsonl; add it or remove the line"
-        )
+        raise BadRow(where, "unknown_query", f"query {query_id!r} is not in queries.jsonl; add it or remove the line")
     if passage_id not in corpus:
         reason = f"passage {passage_id!r} is not in corpus.jsonl; add it or remove the line"
         raise BadRow(where, "unknown_passage", reason)

@@ -90,13 +90,9 @@ def convert(
     }
 
 
-def _check(
-    source: Path, target: Path, reading: Format, writing: Format, *, split: str | None, overwrite: bool
-) -> None:
+def _check(source: Path, target: Path, reading: Format, writing: Format, *, split: str | None, overwrite: bool) -> None:
     if split is not None and beir.FORMAT not in (reading, writing):
-        raise InputError(
-            f"--split {split}: neither {reading.name} nor {writing.name} has splits; leave it out"
-        )
+        raise InputError(f"--split {split}: neither {reading.name} nor {writing.name} has splits; leave it out")
     if reading is writing is beir.FORMAT:
         raise InputError(f"{target}: source and target are both BEIR; copy the folder, or pass --to")
     if target.name in ("", ".."):
@@ -126,9 +122,7 @@ def _with_negatives(examples: Iterable[Example], count: int, rejects: RejectLog 
             yield replace(example, neg=example.neg[:count], neg_scores=scores)
             continue
         name = f"example {number}" + (f" (id {example.id})" if example.id else "")
-        fault = BadRow(
-            name, "too_few_negatives", f"has {len(example.neg)} negatives, {count} are wanted; mine more"
-        )
+        fault = BadRow(name, "too_few_negatives", f"has {len(example.neg)} negatives, {count} are wanted; mine more")
         if rejects is None:
             raise fault
         rejects.take(fault, example.to_row())

@@ -77,9 +77,7 @@ class Example:
         if "query" not in row or "pos" not in row:
             missing = "query" if "query" not in row else "pos"
             found = ", ".join(sorted(map(str, row))) or "none"
-            reason = (
-                f'no key {missing!r} (keys: {found}); a row is {{"query": ..., "pos": [...], "neg": [...]}}'
-            )
+            reason = f'no key {missing!r} (keys: {found}); a row is {{"query": ..., "pos": [...], "neg": [...]}}'
             raise BadRow(where, "missing_key", reason)
         known = {key: row[key] for key in KEYS if row.get(key) is not None}
         known.setdefault("query", None)
@@ -121,9 +119,7 @@ def _checked_scores(scores: Any, name: str, passages: int) -> list[float] | None
     if not isinstance(scores, list):
         raise BadRow("", "wrong_type", f"{name} is {_kind(scores)}; write a list of numbers")
     if len(scores) != passages:
-        reason = (
-            f"{name} has {len(scores)} scores for {passages} passages; give one for each, or leave it out"
-        )
+        reason = f"{name} has {len(scores)} scores for {passages} passages; give one for each, or leave it out"
         raise BadRow("", "score_count", reason)
     for number, score in enumerate(scores):
         if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):

@@ -63,13 +63,12 @@ def example_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     if (path / "qrels").is_dir():
-        raise InputError(
-            f"{path}: is a BEIR folder, not a folder of examples; convert it with `zhihui convert`"
-        )
+        raise InputError(f"{path}: is a BEIR folder, not a folder of examples; convert it with `zhihui convert`")
     files = [
         file
         for file in sorted(path.iterdir())
-        if file.name.endswith(SUFFIXES)
+        if file.is_file()
+        and file.name.endswith(SUFFIXES)
         and not file.name.startswith(".")
         and not (file.name == REJECTED or file.name.endswith(f".{REJECTED}"))
     ]

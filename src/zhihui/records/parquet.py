@@ -74,10 +74,7 @@ def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     held = list(rows)
     names = list(dict.fromkeys(name for row in held for name in row))
     columns = [_column(arrow, path, name, [row.get(name) for row in held]) for name in names]
-    fields = [
-        arrow.field(name, array.type, metadata=mark)
-        for name, (array, mark) in zip(names, columns, strict=True)
-    ]
+    fields = [arrow.field(name, array.type, metadata=mark) for name, (array, mark) in zip(names, columns, strict=True)]
     table = arrow.Table.from_arrays([array for array, _ in columns], schema=arrow.schema(fields))
     with atomic_open(path, "wb") as stream:
         parquet.write_table(table, stream, compression="zstd")
@@ -91,10 +88,7 @@ def _column(arrow: Any, path: Path, name: str, values: list[Any]) -> tuple[Any, 
         except (arrow.ArrowException, OverflowError, UnicodeEncodeError):
             pass  # a column of several types, an integer beyond 64 bits, or what the next step refuses
     try:
-        texts = [
-            None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
-            for value in values
-        ]
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False) for value in values]
         return arrow.array(texts, type=arrow.string()), _MARK
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: column {name!r} cannot be written: {error}") from None

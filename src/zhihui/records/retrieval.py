@@ -43,9 +43,7 @@ class RetrievalSet:
             InputError: no such split; the message names those there are.
         """
         if split not in self.qrels:
-            raise InputError(
-                f"{self.name}: no split {split!r}; there are: {', '.join(sorted(self.qrels)) or 'none'}"
-            )
+            raise InputError(f"{self.name}: no split {split!r}; there are: {', '.join(sorted(self.qrels)) or 'none'}")
         return self.qrels[split]
 
     def examples(self, split: str) -> list[Example]:
@@ -92,9 +90,7 @@ class RetrievalSet:
         total = math.fsum(fractions.values())
         if abs(total - 1) > 1e-9 or any(not 0 < share <= 1 for share in fractions.values()):
             shares = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
-            raise InputError(
-                f"fractions ({shares}) add up to {total:g}; give shares above 0 that add up to 1"
-            )
+            raise InputError(f"fractions ({shares}) add up to {total:g}; give shares above 0 that add up to 1")
         (judged,) = self.qrels.values()
         divided: dict[str, dict[str, dict[str, int]]] = {name: {} for name in fractions}
         for query_id, grades in judged.items():

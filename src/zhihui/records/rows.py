@@ -28,9 +28,7 @@ class Row(NamedTuple):
     data: dict[str, Any]
 
 
-def read_rows(
-    path: Path, *, max_line_bytes: int = 4 * 2**20, rejects: RejectLog | None = None
-) -> Iterator[Row]:
+def read_rows(path: Path, *, max_line_bytes: int = 4 * 2**20, rejects: RejectLog | None = None) -> Iterator[Row]:
     """Yield the rows of a .jsonl, .jsonl.gz or .parquet file; blank lines are skipped.
 
     Args:
@@ -108,9 +106,7 @@ def _line(row: Mapping[str, Any], path: Path, number: int) -> bytes:
         raise InputError(f"{path}: row {number} cannot be written as JSON: {error}") from None
 
 
-def _read_lines(
-    path: Path, *, compressed: bool, limit: int, rejects: RejectLog | None
-) -> Iterator[Row | None]:
+def _read_lines(path: Path, *, compressed: bool, limit: int, rejects: RejectLog | None) -> Iterator[Row | None]:
     """Yield a row for each line that holds one, None for each line that was set aside."""
     with gzip.open(path, "rb") if compressed else path.open("rb") as opened:
         stream = cast("IO[bytes]", opened)
@@ -136,9 +132,7 @@ def _read_lines(
                 rejects.take(error, line[:4096].decode("utf-8", errors="replace").rstrip("\r\n"))
                 yield None
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                damage = BadRow(
-                    where, "broken_gzip", f"damaged gzip data ({error}); fetch or pack the file again"
-                )
+                damage = BadRow(where, "broken_gzip", f"damaged gzip data ({error}); fetch or pack the file again")
                 if rejects is None:
                     raise damage from None
                 rejects.take(damage, "")

@@ -92,9 +92,7 @@ FORMAT = Format(name="beir", keys=frozenset(), read=read, write=write, lost=lost
 
 def _claim(table: dict[str, Any], key: str, value: Any, what: str) -> None:
     if table.setdefault(key, value) != value:
-        raise InputError(
-            f"{what} id {key!r} already stands for another text; make the ids unique or leave them out"
-        )
+        raise InputError(f"{what} id {key!r} already stands for another text; make the ids unique or leave them out")
 
 
 def _grades(example: Example) -> list[int]:

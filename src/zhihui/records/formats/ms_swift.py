@@ -41,9 +41,7 @@ def lost(example: Example) -> list[str]:
     return unheld(example, fields=("prompt",) if example.prompt else ())
 
 
-FORMAT = Format(
-    name="ms-swift", keys=frozenset({"messages", "positive_messages"}), read=read, write=write, lost=lost
-)
+FORMAT = Format(name="ms-swift", keys=frozenset({"messages", "positive_messages"}), read=read, write=write, lost=lost)
 
 
 def _row(example: Example) -> dict[str, Any]:

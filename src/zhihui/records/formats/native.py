@@ -12,6 +12,4 @@ def lost(example: Example) -> list[str]:
     return []
 
 
-FORMAT = Format(
-    name="native", keys=frozenset({"query", "pos"}), read=read_examples, write=write_examples, lost=lost
-)
+FORMAT = Format(name="native", keys=frozenset({"query", "pos"}), read=read_examples, write=write_examples, lost=lost)

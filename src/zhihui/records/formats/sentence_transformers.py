@@ -39,9 +39,7 @@ def lost(example: Example) -> list[str]:
     return unheld(example)
 
 
-FORMAT = Format(
-    name="sentence-transformers", keys=frozenset({"anchor", "positive"}), read=read, write=write, lost=lost
-)
+FORMAT = Format(name="sentence-transformers", keys=frozenset({"anchor", "positive"}), read=read, write=write, lost=lost)
 
 
 def _parse(row: Row) -> Example:

@@ -41,16 +41,12 @@ def lost(example: Example) -> list[str]:
     return []
 
 
-FORMAT = Format(
-    name="tevatron", keys=frozenset({"query", "positive_passages"}), read=read, write=write, lost=lost
-)
+FORMAT = Format(name="tevatron", keys=frozenset({"query", "positive_passages"}), read=read, write=write, lost=lost)
 
 
 def _row(path: Path, number: int, example: Example) -> dict[str, Any]:
     if taken := example.extra.keys() & set(_KEYS):
-        raise InputError(
-            f"{path}: row {number}: key {min(taken)!r} means something else in this format; rename it"
-        )
+        raise InputError(f"{path}: row {number}: key {min(taken)!r} means something else in this format; rename it")
     rest = example.to_row()
     meta = dict(rest.pop("meta", {}))
     row: dict[str, Any] = {"query_id": rest.pop("id", text_id(example.query)), "query": rest.pop("query")}
@@ -93,9 +89,7 @@ def _parse(row: Row) -> Example:
 
 def _passage(item: Any, name: str) -> tuple[str, str]:
     if not isinstance(item, dict) or not isinstance(item.get("text"), str):
-        raise BadRow(
-            "", "wrong_type", f'{name} must be an object like {{"docid": ..., "title": ..., "text": ...}}'
-        )
+        raise BadRow("", "wrong_type", f'{name} must be an object like {{"docid": ..., "title": ..., "text": ...}}')
     title = item.get("title") or ""
     if not isinstance(title, str):
         raise BadRow("", "wrong_type", f"{name}.title must be a string")
