@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from zhihui.cli import main
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -16,21 +18,6 @@ class Outcome:
     err: str
 
 
-def _main() -> Callable[[], None]:
-    """Return the command line's entry point; with the verbs that exist where some are still being written."""
-    from zhihui import commands
-
-    try:
-        from zhihui.cli import main
-    except ModuleNotFoundError:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(commands, "VERBS", ("convert", "stats", "doctor"))
-            from zhihui.cli import main
-
-        del sys.modules["zhihui.cli"]  # the next import must see all verbs
-    return main
-
-
 @pytest.fixture
 def zhihui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run `zhihui ARGUMENTS` in this process, errors reported as the user sees them."""
@@ -39,7 +26,7 @@ def zhihui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         monkeypatch.setattr(sys, "argv", ["zhihui", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            _main()()
+            main()
         shown = capsys.readouterr()
         code = ended.value.code
         return Outcome(status=0 if code is None else int(code), out=shown.out, err=shown.err)

@@ -39,7 +39,7 @@ def check_direction(backbone: Any, *, claimed_open: bool, name: str) -> None:
         raise InputError(
             f"{name}: its config says {words[claimed_open]} attention, but it is {words[found_open]} "
             f"(changing the last token moves the first token's state by {moved:.1e}); "
-            f'set "is_causal": {str(not found_open).lower()} in config.json, or load it with code that honours the config'
+            f'set "is_causal": {str(not found_open).lower()} in config.json, or use code that honours it'
         )
 
 
