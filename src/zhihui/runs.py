@@ -176,7 +176,7 @@ def run_stage(
         if done is not None and done.key == key:
             return done
         free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-        if not free and (not overwrite):
+        if not free and (done is None or not overwrite):
             raise InputError(_occupied(out, done, name, plain_config))
         manifest = read_manifest(partial)
         if manifest is None or manifest.key != key:

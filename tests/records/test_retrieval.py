@@ -128,3 +128,17 @@ def test_splitting_wrongly():
     data.qrels["dev"] = {}
     with pytest.raises(InputError, match="only a set with a single split"):
         data.split_queries({"a": 1.0}, 0)
+
+
+def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path, monkeypatch):
+    from zhihui.records import Example
+    from zhihui.records.formats import beir
+
+    def full(folder, data):
+        write_beir(folder, data)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(beir, "write_beir", full)
+    with pytest.raises(OSError, match="disk full"):
+        beir.write(tmp_path / "out", [Example(query="问", pos=["答"])])
+    assert list(tmp_path.iterdir()) == []

@@ -157,3 +157,19 @@ def test_a_reject_log_can_be_read_again(tmp_path):
     assert first == {"where": "file:1", "reason": "one", "detail": "why", "row": {"a": "中"}}
     assert second["row"] == {"a": "\ud83d"}
     assert len(third["text"]) == 1000
+
+
+def test_simple_columns_are_plain_parquet(tmp_path):
+    """Other tools read our files: text, numbers and lists of them are columns of their own types."""
+    import pyarrow.parquet
+
+    write_rows(tmp_path / "a.parquet", [{"query": "问", "pos": ["答"], "pos_scores": [0.5], "rank": 1, "meta": {}}])
+    schema = pyarrow.parquet.read_schema(tmp_path / "a.parquet")
+    types = {field.name: str(field.type).replace("element", "item") for field in schema}
+    assert types == {
+        "query": "string",
+        "pos": "list<item: string>",
+        "pos_scores": "list<item: double>",
+        "rank": "int64",
+        "meta": "string",
+    }
