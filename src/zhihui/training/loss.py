@@ -4,8 +4,8 @@ For query i and its positive d⁺, with cosine s and temperature τ,
 
     loss = -ln( e^{s(q,d⁺)/τ} / Z ),     Z = e^{s(q,d⁺)/τ} + Σ_j w_j e^{s_j/τ}
 
-over the negatives j that no mask removes. The negatives are other queries' passages, the query's own hard negatives and,
-when asked for, the further terms of GTE's improved loss (Li et al. 2023, eq. 3). The weights w are constants (no
+over the negatives j that no mask removes. The negatives are other queries' passages, the query's own hard negatives
+and, when asked for, the further terms of GTE's improved loss (Li et al. 2023, eq. 3). The weights w are constants (no
 gradient flows through them):
 
     none        w = 1
@@ -186,7 +186,7 @@ def _chunk(
         side, index = (grad_q, query) if block.of_query else (grad_p, positive)
         side.index_add_(0, index, slope @ block.against)
         other = slope.T @ (anchor if block.of_query else target)
-        (grad_q if block.against_queries else grad_p).index_add_(0, block.index, other)
+        (grad_q if block.against_queries else grad_p).index_add_(0, block.place, other)
     return (loss * weight).sum()
 
 
@@ -201,7 +201,7 @@ class _Block(NamedTuple):
     """Whether it is the query's own hard negative `[R, M]`."""
     against: Tensor
     """Vectors of the negatives `[M, D]`."""
-    index: Tensor
+    place: Tensor
     """Their places among queries or passages `[M]`."""
     of_query: bool
     """Whether the row's side is its query, or else its positive."""
