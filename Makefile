@@ -1,16 +1,22 @@
+# make quickstart  virtual environment, install, and the whole system once on the shipped Chinese set
 # make test        virtual environment, install, ruff, mypy, tests
 # make test-all    the same with the slow and GPU tests
-.PHONY: test test-all lint clean
+.PHONY: quickstart test test-all lint clean
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 export TOKENIZERS_PARALLELISM = false
+# One thread a test process, one process a core.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+quickstart: $(VENV)/.base
+	$(BIN)/zhihui quickstart
 
 test: $(VENV)/.dev lint
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

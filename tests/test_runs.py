@@ -197,6 +197,24 @@ def test_a_killed_attempt_at_other_work_is_not_gone_on_from(tmp_path):
     assert read_json(tmp_path / "out" / "manifest.json")["counts"] == {"files": 4, "found": 0}
 
 
+def test_bad_input_leaves_nothing_unless_an_earlier_attempt_had_work(tmp_path, source):
+    def work(folder: Path) -> dict[str, int]:
+        (folder / "half.txt").write_text("半")
+        raise error
+
+    error: Exception = InputError("bad row")
+    with pytest.raises(InputError, match="bad row"):
+        run_stage("copy", tmp_path / "out", work, inputs={"text": source}, config={})
+    assert names(tmp_path) == {"in"}
+    error = RunFailure("cut short")
+    with pytest.raises(RunFailure):
+        run_stage("copy", tmp_path / "out", work, inputs={"text": source}, config={})
+    error = InputError("bad row")
+    with pytest.raises(InputError):
+        run_stage("copy", tmp_path / "out", work, inputs={"text": source}, config={})
+    assert (tmp_path / ".out.partial" / "half.txt").is_file()
+
+
 def test_a_failing_stage_keeps_its_work_and_shows_no_folder(tmp_path, source):
     def fail(folder: Path) -> dict[str, int]:
         (folder / "half.txt").write_text("half")

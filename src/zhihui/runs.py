@@ -208,7 +208,8 @@ def _work(
     config: Any,
 ) -> Manifest:
     """Do the stage's work in `partial`, going on from an earlier attempt only if it was the same work."""
-    if partial.exists() and not ((partial / _KEY).is_file() and read_json(partial / _KEY) == key):
+    resumed = (partial / _KEY).is_file() and read_json(partial / _KEY) == key
+    if partial.exists() and not resumed:
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     for torn in partial.rglob(".*.partial"):  # what a killed attempt had open in `atomic_open`
@@ -216,7 +217,12 @@ def _work(
             torn.unlink()
     write_json(partial / _KEY, key)
     start = time.monotonic()
-    counts = work(partial)
+    try:
+        counts = work(partial)
+    except InputError:
+        if not resumed:  # bad input leaves nothing behind; what an earlier attempt had done is worth keeping
+            shutil.rmtree(partial)
+        raise
     manifest = Manifest(
         stage=name,
         key=key,

@@ -79,7 +79,9 @@ def command(
         per_set = {name: read_json(target / SETS / name / RESULTS) for name in sets}
         typer.echo(to_json({"out": target, "average": results, "sets": per_set}, indent=2))
         return
-    _print({system.name: results[system.name] for system in systems}, sets, target)
+    where = next(iter(sets)) if len(sets) == 1 else f"average over {len(sets)} sets"
+    print_table({system.name: results[system.name] for system in systems}, f"{where}, with 95% intervals")
+    typer.echo(f"report: {target / REPORT}")
 
 
 # --------------------------------------------------------------------------- what is measured
@@ -214,19 +216,17 @@ _SHOWN = {
 """As many as fit 80 columns; the report has more."""
 
 
-def _print(results: Mapping[str, Any], sets: Mapping[str, Any], target: Path) -> None:
+def print_table(results: Mapping[str, Any], title: str) -> None:
+    """Print system -> metric -> value and interval as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    where = next(iter(sets)) if len(sets) == 1 else f"average over {len(sets)} sets"
-    table = Table(title=f"{escape(where)}, with 95% intervals", title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("system", overflow="fold")
     for label in _SHOWN.values():
         table.add_column(label, justify="right", no_wrap=True, min_width=11)
     for name, metrics in results.items():
         cells = [metrics[metric] for metric in _SHOWN]
         table.add_row(escape(name), *(f"{c['value']:.3f}\n{c['low']:.3f}–{c['high']:.3f}" for c in cells))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"report: {target / REPORT}", markup=False, soft_wrap=True)
+    Console(highlight=False).print(table)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zhihui.encoder.cache import CachedEncoder
+    from zhihui.encoder.devices import ParallelEncoder
     from zhihui.encoder.encoder import Encoder
     from zhihui.encoder.fresh import SHAPES, build
     from zhihui.encoder.loading import load
     from zhihui.encoder.protocol import TextEncoder
     from zhihui.encoder.settings import DEFAULT_TASK, EncoderSettings, query_prompt
 
-__all__ = ["DEFAULT_TASK", "SHAPES", "Encoder", "EncoderSettings", "TextEncoder", "build", "load", "query_prompt"]
+__all__ = [
+    "DEFAULT_TASK",
+    "SHAPES",
+    "CachedEncoder",
+    "Encoder",
+    "EncoderSettings",
+    "ParallelEncoder",
+    "TextEncoder",
+    "build",
+    "load",
+    "query_prompt",
+]
 
 _HOME = {
     "Encoder": "encoder",
@@ -22,6 +35,8 @@ _HOME = {
     "build": "fresh",
     "load": "loading",
     "TextEncoder": "protocol",
+    "CachedEncoder": "cache",
+    "ParallelEncoder": "devices",
 }
 
 

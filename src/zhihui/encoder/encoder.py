@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,22 @@ from torch.nn.functional import normalize
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from zhihui import progress
+from zhihui.encoder import pruning
 from zhihui.encoder.attention import PACKED
 from zhihui.encoder.packing import Packed, pack, plan_batches
-from zhihui.encoder.pooling import pool_packed, pool_padded
+from zhihui.encoder.pooling import pool_packed, pool_padded, pooled_rows
 from zhihui.encoder.settings import EncoderSettings, Role
 from zhihui.encoder.tokens import tokenize
+from zhihui.encoder.weights import WeightsDigest
+from zhihui.errors import InputError
 from zhihui.runs import fingerprint
 
 _WINDOW = 8192
 """Texts tokenized and sorted together: bounds memory, and is far more than a batch needs to sort well."""
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
 """Families whose position ids begin after the padding id."""
+_MUTE_CONFIG = ("_name_or_path", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype")
+"""Entries of a config that no vector depends on, or that are told by the weights."""
 
 
 class Encoder(nn.Module):
@@ -60,9 +67,13 @@ class Encoder(nn.Module):
         self.settings = settings
         self.name = name
         self.packable = packable
+        self._weights = WeightsDigest()
+        self.token_budget: int | None = None
+        """Tokens computed together where a call does not say; None suits the device."""
+        self.prunable = packable and pruning.prepare(backbone)
+        """Whether encoding may leave out what is not pooled of the last layer; the same vectors, sooner."""
         if packable:
             backbone.set_attn_implementation(PACKED)
-        self._weights_seen: tuple[Any, str] | None = None
 
     # ----------------------------------------------------------------------- properties
 
@@ -86,30 +97,28 @@ class Encoder(nn.Module):
     @property
     def is_causal(self) -> bool:
         """Whether a token is blind to those after it."""
-        config = self.backbone.config
-        return bool(getattr(config, "is_causal", is_decoder(config)))
+        return not claims_open(self.backbone.config)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, tokenizer, settings and dtype: whatever can change a vector changes it."""
-        state = dict(self.state_dict())
-        version = tuple((name, t.data_ptr(), t._version) for name, t in state.items())
-        if self._weights_seen is None or self._weights_seen[0] != version:
-            whole = hashlib.sha256()
-            for name, tensor in sorted(state.items()):
-                whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-            self._weights_seen = (version, whole.hexdigest())
-        tokenizer = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-        return fingerprint(
-            [self._weights_seen[1], tokenizer, self.settings, str(self.dtype), "causal" if self.is_causal else "open"]
-        )
+        """SHA-256 over weights, configuration, tokenizer and settings: whatever can change a vector changes it."""
+        config = {k: v for k, v in self.backbone.config.to_dict().items() if k not in _MUTE_CONFIG}
+        # Every call sets its own truncation and padding in the tokenizer; they are no part of what it is.
+        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+        parts = [self._weights.of(self.state_dict()), config, self.is_causal, tokenizer, self.tokenizer.truncation_side]
+        # A prompt that is empty and one that is not there are the same.
+        settings = replace(self.settings, prompts={role: text for role, text in self.settings.prompts.items() if text})
+        return fingerprint([*parts, settings, repr(self.dense)])
 
     # ----------------------------------------------------------------------- vectors
 
     def forward(self, packed: Packed) -> Tensor:
         """Return the vectors of packed sequences `[B, D]`, fp32, of unit norm if the settings say so."""
-        states = self._states(packed)
+        # Not while training: gradient caching replays a layer's dropout, which must see all tokens each time.
+        pruned = self.prunable and torch.is_inference_mode_enabled()
+        rows = pooled_rows(packed, self.settings.pooling) if pruned else None
+        with nullcontext() if rows is None else pruning.only(rows, len(packed.ids)):
+            states = self._states(packed)
         if self.packable:
             vectors = pool_packed(states[0], packed, self.settings.pooling)
         else:
@@ -161,9 +170,12 @@ class Encoder(nn.Module):
 
         Raises:
             ValueError: `texts` is a single string, or an instruction was given for documents.
+            InputError: the budget is not positive, or the prompt leaves no room for a text.
         """
         if isinstance(texts, str):
             raise ValueError("texts is a single string; pass a list of strings")
+        if token_budget is not None and token_budget < 1:
+            raise InputError(f"token_budget {token_budget} is not positive; use a few thousand tokens")
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         with progress.bar(len(texts), "Encoding") as bar:
             for indices, batch in self._encoded(texts, role, instruction, token_budget or self._budget()):
@@ -180,7 +192,7 @@ class Encoder(nn.Module):
         try:
             for start in range(0, len(texts), _WINDOW):
                 ids = self.tokenize(texts[start : start + _WINDOW], role=role, instruction=instruction)
-                for batch in plan_batches([len(i) for i in ids], budget):
+                for batch in plan_batches([len(i) for i in ids], budget, padded=not self.packable):
                     with torch.inference_mode():
                         vectors = self(pack([ids[i] for i in batch]).to(self.device))
                     yield [start + i for i in batch], vectors.cpu().numpy()
@@ -189,12 +201,16 @@ class Encoder(nn.Module):
 
     def _budget(self) -> int:
         """Tokens a batch: on a CPU what fits its caches, on a GPU what fills it (measured, docs/lab-log.md)."""
-        return 65536 if self.device.type == "cuda" else 4096
+        if self.token_budget is not None:
+            return self.token_budget
+        return 65536 if self.device.type == "cuda" else 1024
 
 
 def packed_states(backbone: Any, packed: Packed) -> Tensor:
     """Return the last hidden states `[1, T, D]` of packed sequences; the backbone's attention must be `PACKED`."""
     config = backbone.config
+    # Any other attention would ignore the lengths, and sequences would see one another.
+    assert config._attn_implementation == PACKED, f"attention was set to {config._attn_implementation!r}"
     ids, positions = packed.ids[None], packed.positions[None]
     extra: dict[str, Any] = {}
     if is_decoder(config):
@@ -202,12 +218,24 @@ def packed_states(backbone: Any, packed: Packed) -> Tensor:
     else:
         # BERT keeps a buffer of token types as long as its longest text; a packed row is longer.
         extra["token_type_ids"] = torch.zeros_like(ids)
-    if config.model_type in _OFFSET_POSITIONS:
-        positions = positions + config.pad_token_id + 1
+    positions = positions + position_offset(config)
     return backbone(input_ids=ids, position_ids=positions, packed_lengths=packed.lengths, **extra).last_hidden_state
+
+
+def position_offset(config: Any) -> int:
+    """Return the position id of a text's first token."""
+    return int(config.pad_token_id) + 1 if config.model_type in _OFFSET_POSITIONS else 0
 
 
 def is_decoder(config: Any) -> bool:
     """Tell a decoder's config from an encoder's."""
     # BERT and its kin can be run as language models too, but a config with token types is an encoder's.
     return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not hasattr(config, "type_vocab_size")
+
+
+def claims_open(config: Any) -> bool:
+    """Tell whether a config says that every token sees every other."""
+    if getattr(config, "use_bidirectional_attention", False):
+        return True
+    closed = is_decoder(config) or bool(getattr(config, "is_decoder", False))
+    return not getattr(config, "is_causal", closed)

@@ -64,13 +64,13 @@ def build(
         texts: what the tokenizer is trained on and token frequencies are counted in.
         seed: of the weights.
         settings: None for last-token pooling and the default prompts.
-        vocabulary: most tokens to learn; None for the shape's own.
+        vocabulary: most tokens to learn; None for what the amount of text supports, at most the shape's own.
         bidirectional: whether every token sees every other.
         device: where the weights are made and stay.
         dtype: of the weights.
 
     Raises:
-        InputError: no such shape, or no text.
+        InputError: no such shape, no text, or a vocabulary too small for the bytes.
     """
     if shape not in SHAPES:
         raise InputError(f"shape {shape!r} is unknown; choose one of {', '.join(SHAPES)}")
@@ -79,13 +79,22 @@ def build(
     size = SHAPES[shape]
     settings = settings or EncoderSettings()
     prompt = settings.prompt("query")
-    tokenizer = train_tokenizer(texts, vocabulary or size.vocabulary, prompt=prompt)
-    embeddings = size.vocabulary if size.whole_vocabulary else math.ceil(len(tokenizer) / 64) * 64
+    tokenizer = train_tokenizer(texts, vocabulary or min(size.vocabulary, supported_vocabulary(texts)), prompt=prompt)
+    embeddings = max(size.vocabulary * size.whole_vocabulary, math.ceil(len(tokenizer) / 64) * 64)
     backbone = _backbone(size, embeddings, tokenizer, seed, bidirectional, device, dtype)
     if size.heads == size.kv_heads:
         weights = token_weights(tokenizer, texts, prompt=prompt, size=embeddings)
         init_as_bag_of_tokens(backbone, weights, eos=tokenizer.eos_token_id, seed=seed)
     return Encoder(backbone, tokenizer, settings, name=f"fresh-{shape}").eval()
+
+
+def supported_vocabulary(texts: Iterable[str]) -> int:
+    """Return how many tokens a text can teach: 10 √characters, at least 512.
+
+    Distinct words grow with the square root of a text (Heaps' law). Beyond that BPE learns whole phrases, which no
+    query shares; the factor is measured (docs/lab-log.md).
+    """
+    return max(512, round(10 * math.sqrt(sum(map(len, texts)))))
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, *, prompt: str = "") -> Any:
@@ -95,8 +104,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, *, prompt: str = "") 
         texts: its training text.
         vocabulary: most tokens to learn, bytes included.
         prompt: a text that stands before every query: repeated until its words are tokens, so that it stays short.
+
+    Raises:
+        InputError: the vocabulary has no room for the 256 bytes and EOS.
     """
     from transformers import Qwen2Tokenizer
+
+    if vocabulary < 257:
+        raise InputError(f"vocabulary {vocabulary} is too small: the 256 bytes and EOS alone take 257")
 
     material = [*texts, *[prompt] * 100] if prompt else list(texts)
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(material, vocabulary, show_progress=False)
@@ -157,7 +172,7 @@ def init_as_bag_of_tokens(backbone: Any, weights: Tensor, *, eos: int, seed: int
     A random projection of weighted term counts keeps their inner products (Johnson and Lindenstrauss 1984), so the
     model retrieves before it is trained, and training starts from there instead of from noise:
 
-    - channel 0 of the embedding holds ln(weight); the other channels are random. EOS holds nothing else.
+    - channel 0 of the embedding holds ln(weight); the other channels are random, those of EOS tiny.
     - in the first layer the query is a constant (its bias), the key is channel 0, both in the pair of dimensions that
       the rotary embedding turns slowest: attention is then softmax(ln(weight)), the same from every position.
     - values and output are the identity; every other output projection is zero, so all else is the residual.
@@ -179,7 +194,7 @@ def init_as_bag_of_tokens(backbone: Any, weights: Tensor, *, eos: int, seed: int
     # The norm before attention scales rows to sqrt(hidden); rows of that norm pass it unchanged.
     rest = (hidden - signal.square()).clamp(min=1.0).sqrt()
     table[:, 1:] *= (rest / table[:, 1:].norm(dim=-1))[:, None]
-    table[eos, 1:] = 0.0
+    table[eos, 1:] *= 0.02  # enough that a text of no tokens has a direction: a zero vector cannot be normalised
     backbone.embed_tokens.weight.copy_(table * _EMBEDDING_SCALE)
     for number, layer in enumerate(backbone.layers):
         nn.init.zeros_(layer.mlp.down_proj.weight)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from zhihui.encoder.encoder import Encoder, is_decoder
-from zhihui.encoder.probe import check_direction, claims_open, is_packable
-from zhihui.encoder.settings import EncoderSettings, Pooling
+from zhihui import progress
+from zhihui.encoder.container import Container, first_line, positions
+from zhihui.encoder.encoder import Encoder, claims_open, is_decoder
+from zhihui.encoder.probe import check_direction, is_packable, is_prunable
+from zhihui.encoder.settings import Pooling
 from zhihui.encoder.tokens import ensure_eos
 from zhihui.errors import InputError
-from zhihui.runs import read_json
 
-DEFAULT_MAX_LENGTH = 512
-_POOLING: dict[str, Pooling] = {"lasttoken": "lasttoken", "mean": "mean", "cls": "cls"}
-_LEGACY_POOLING: dict[str, Pooling] = {
-    "pooling_mode_lasttoken": "lasttoken",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-}
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.jinja"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 
 
+@progress.same_for_transformers()
 def load(
     model: str | Path,
     *,
@@ -57,20 +53,22 @@ def load(
             tokenizer, or attention that is not what the config says.
     """
     folder = _resolve(model, revision)
-    container = _Container(folder, str(model))
+    container = Container(folder, str(model))
     backbone = _load_backbone(container, dtype, attention, trust_remote_code)
     tokenizer = _load_tokenizer(container, trust_remote_code)
     settings = container.settings(backbone.config, tokenizer, pooling)
     settings = replace(
         settings,
-        max_length=max_length or settings.max_length,
+        max_length=settings.max_length if max_length is None else max_length,
         prompts=settings.prompts if prompts is None else prompts,
     )
+    room = positions(backbone.config)
+    if room is not None and settings.max_length > room:
+        raise InputError(f"{container.name}: max_length {settings.max_length} exceeds the model's {room} positions")
     if container.is_plain and settings.pooling == "lasttoken":
         ensure_eos(tokenizer)
-    if is_decoder(backbone.config):
-        check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)
-    dense = container.dense()
+    check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)
+    dense = container.dense(backbone.config.hidden_size)
     encoder = Encoder(
         backbone,
         tokenizer,
@@ -79,6 +77,7 @@ def load(
         dense=dense if dense is None else dense.to(backbone.dtype),
         packable=is_packable(backbone),
     )
+    encoder.prunable = encoder.prunable and is_prunable(encoder)
     return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
@@ -98,144 +97,33 @@ def _resolve(model: str | Path, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(str(model), revision=revision, allow_patterns=_FETCHED))
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise InputError(f"{model}: no such folder, and the hub does not know it ({_first_line(error)})") from None
+        raise InputError(f"{model}: no such folder, and the hub does not know it ({first_line(error)})") from None
     except Exception as error:  # the network fails in many ways; to the user they are one
-        raise InputError(f"{model}: no such folder, and it cannot be fetched ({_first_line(error)})") from None
+        raise InputError(f"{model}: no such folder, and it cannot be fetched ({first_line(error)})") from None
 
 
-class _Container:
-    """A model folder: what its files say about modules, pooling, prompts and length."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = Path(name).name if Path(name).is_dir() else name
-        self.modules: list[dict[str, Any]] = []
-        if (folder / "modules.json").is_file():
-            self.modules = read_json(folder / "modules.json")
-        self.is_plain = not self.modules
-        kinds = [self._kind(module) for module in self.modules]
-        unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Dense", "Normalize")]
-        if unknown or (kinds and kinds[:2] != ["Transformer", "Pooling"]):
-            raise InputError(
-                f"{folder}: its modules are {', '.join(kinds)}; only Transformer, Pooling, Dense... and Normalize "
-                "in this order are understood"
-            )
-        self.kinds = kinds
-        self.backbone_folder = folder / self.modules[0].get("path", "") if self.modules else folder
-        if not (self.backbone_folder / "config.json").is_file():
-            raise InputError(f"{self.backbone_folder}: no config.json; this is not a model folder")
-        if not any(self.backbone_folder.glob("*.safetensors")):
-            pickled = sorted(p.name for p in self.backbone_folder.glob("*") if p.suffix in (".bin", ".pt", ".pth"))
-            mend = "convert it to safetensors first: pickled weights can run any code"
-            what = f"weights only as {pickled[0]}, which is a pickle; {mend}" if pickled else "no *.safetensors weights"
-            raise InputError(f"{self.backbone_folder}: {what}")
-
-    @staticmethod
-    def _kind(module: dict[str, Any]) -> str:
-        return str(module["type"]).rsplit(".", 1)[-1]
-
-    def _module_folder(self, kind: str) -> Path | None:
-        for module in self.modules:
-            if self._kind(module) == kind:
-                return self.folder / module["path"]
-        return None
-
-    def settings(self, config: Any, tokenizer: Any, pooling: Pooling | None) -> EncoderSettings:
-        """Read pooling, prompts and length; a plain decoder gets the defaults of this house."""
-        limits = [DEFAULT_MAX_LENGTH, tokenizer.model_max_length]
-        if not is_decoder(config):
-            limits.append(config.max_position_embeddings - (2 if "roberta" in config.model_type else 0))
-        if self.is_plain:
-            if pooling is None and not is_decoder(config):
-                raise InputError(
-                    f"{self.folder}: a plain {config.model_type} checkpoint does not say how it is pooled; "
-                    "pass pooling: mean, cls or lasttoken"
-                )
-            return EncoderSettings(pooling=pooling or "lasttoken", max_length=int(min(limits)))
-        stored = self._optional(self.backbone_folder / "sentence_bert_config.json").get("max_seq_length")
-        given = self._optional(self.folder / "config_sentence_transformers.json").get("prompts") or {}
-        prompts = {role: text for role, text in given.items() if text is not None}
-        if "document" not in prompts and "passage" in prompts:
-            prompts["document"] = prompts.pop("passage")
-        return EncoderSettings(
-            pooling=pooling or self._pooling(prompts),
-            normalize="Normalize" in self.kinds,
-            max_length=int(min([*limits, stored] if stored else limits)),
-            prompts=prompts,
-        )
-
-    def _pooling(self, prompts: dict[str, str]) -> Pooling:
-        folder = self._module_folder("Pooling")
-        assert folder is not None, "checked when the container was read"
-        config = read_json(folder / "config.json")
-        mode = config.get("pooling_mode")
-        modes = [mode] if isinstance(mode, str) else mode
-        if modes is None:
-            modes = [
-                _LEGACY_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode") and on
-            ]
-        if len(modes) != 1 or modes[0] not in _POOLING:
-            raise InputError(
-                f"{folder}: pooling {'+'.join(map(str, modes)) or 'none'}; one of lasttoken, mean, cls is needed"
-            )
-        if not config.get("include_prompt", True) and any(prompts.values()) and modes[0] == "mean":
-            raise InputError(f"{folder}: its mean leaves the prompt out (include_prompt: false); this is not supported")
-        return _POOLING[modes[0]]
-
-    def dense(self) -> nn.Sequential | None:
-        """Build the dense layers that follow pooling, if any."""
-        from safetensors.torch import load_file
-
-        layers: list[nn.Module] = []
-        for module, kind in zip(self.modules, self.kinds, strict=True):
-            if kind != "Dense":
-                continue
-            folder = self.folder / module["path"]
-            if not (folder / "model.safetensors").is_file():
-                raise InputError(f"{folder}: no model.safetensors; pickled weights are refused, convert them first")
-            config = read_json(folder / "config.json")
-            linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-            weights = {name.removeprefix("linear."): t for name, t in load_file(folder / "model.safetensors").items()}
-            linear.load_state_dict(weights)
-            activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-            if activation not in ("Identity", "Tanh", "ReLU", "GELU"):
-                raise InputError(f"{folder}: activation {activation} is unknown; use Identity, Tanh, ReLU or GELU")
-            layers += [linear, getattr(nn, activation)()]
-        return nn.Sequential(*layers) if layers else None
-
-    @staticmethod
-    def _optional(path: Path) -> dict[str, Any]:
-        return read_json(path) if path.is_file() else {}
-
-
-def _load_backbone(container: _Container, dtype: str | torch.dtype, attention: str | None, trust: bool) -> Any:
-    from transformers import AutoConfig, AutoModel
+def _load_backbone(container: Container, dtype: str | torch.dtype, attention: str | None, trust: bool) -> Any:
+    from transformers import AutoConfig
 
     folder = container.backbone_folder
+    wanted = _dtype(dtype)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder}: its config.json cannot be used ({_first_line(error)})") from None
+    except Exception as error:  # an unusable config fails in many ways, as do weights and tokenizers below
+        raise InputError(f"{folder}: its config.json cannot be used ({first_line(error)})") from None
     if attention is not None:
+        if attention not in ("bidirectional", "causal"):
+            raise InputError(f"attention {attention!r} is unknown; choose bidirectional or causal")
         if not is_decoder(config):
             raise InputError(
                 f"{folder}: {config.model_type} is an encoder and always bidirectional; leave out attention"
             )
         config.is_causal = attention == "causal"
-    extra = {} if is_decoder(config) else {"add_pooling_layer": False}
     try:
-        backbone, report = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=_dtype(dtype),
-            attn_implementation="sdpa",
-            trust_remote_code=trust,
-            use_safetensors=True,
-            output_loading_info=True,
-            **extra,
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"{folder}: cannot be loaded ({_first_line(error)})") from None
+        with _without_report():
+            backbone, report = _from_pretrained(folder, config, wanted, trust)
+    except Exception as error:
+        raise InputError(f"{folder}: cannot be loaded ({first_line(error)})") from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
@@ -245,16 +133,56 @@ def _load_backbone(container: _Container, dtype: str | torch.dtype, attention: s
     return backbone.eval()
 
 
-def _load_tokenizer(container: _Container, trust: bool) -> Any:
+def _from_pretrained(folder: Path, config: Any, dtype: str | torch.dtype, trust: bool) -> tuple[Any, dict[str, Any]]:
+    from transformers import AutoModel
+
+    options: dict[str, Any] = {
+        "config": config,
+        "dtype": dtype,
+        "attn_implementation": "sdpa",
+        "trust_remote_code": trust,
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
+    if is_decoder(config):
+        return AutoModel.from_pretrained(folder, **options)
+    try:
+        # Its pooling layer serves classification only, and many a checkpoint lacks its weights.
+        return AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
+    except TypeError:  # some encoders have no such layer to leave out
+        return AutoModel.from_pretrained(folder, **options)
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Silence the table of tensors that transformers prints: what is in it is judged here, and told in one line."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _load_tokenizer(container: Container, trust: bool) -> Any:
+    from tokenizers.normalizers import Lowercase, Sequence
     from transformers import AutoTokenizer
 
     folder = container.backbone_folder
+    # Where there is no file at all, some classes make a tokenizer of no words without a warning.
+    if not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
+        raise InputError(f"{folder}: no tokenizer.json; copy its files beside the weights")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-    except Exception as error:  # a missing or broken tokenizer fails in many ways
-        raise InputError(f"{folder}: no usable tokenizer ({_first_line(error)})") from None
+    except Exception as error:
+        raise InputError(f"{folder}: no usable tokenizer ({first_line(error)})") from None
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{folder}: no tokenizer.json (a fast tokenizer); convert it once with transformers")
+    if container.transformer().get("do_lower_case"):
+        own = tokenizer.backend_tokenizer.normalizer
+        tokenizer.backend_tokenizer.normalizer = Sequence([Lowercase(), *([] if own is None else [own])])
     return tokenizer
 
 
@@ -265,7 +193,3 @@ def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     if dtype not in known:
         raise InputError(f"dtype {dtype!r} is unknown; choose auto, {', '.join(known)}")
     return known[dtype]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

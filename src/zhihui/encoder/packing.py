@@ -71,18 +71,24 @@ def pack(sequences: Sequence[Sequence[int]]) -> Packed:
     return Packed(torch.tensor([i for s in sequences for i in s], dtype=torch.long), lengths)
 
 
-def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+def plan_batches(lengths: Sequence[int], token_budget: int, *, padded: bool = False) -> list[list[int]]:
     """Group sequences, longest first, into batches of at most `token_budget` tokens (one longer sequence goes alone).
 
     Longest first, so that memory peaks at the start and runs of equal length, which attention takes in one call, lie
     together. Ties keep their order: the plan depends on nothing but the lengths.
+
+    Args:
+        lengths: tokens of each sequence.
+        token_budget: most tokens a batch.
+        padded: count each sequence as long as the longest of its batch, which padding makes it.
     """
     batches: list[list[int]] = []
-    room = 0
+    cost = room = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if lengths[index] > room or not batches:
+        if not batches or (cost if padded else lengths[index]) > room:
             batches.append([])
             room = token_budget
+            cost = lengths[index]
         batches[-1].append(index)
-        room -= lengths[index]
+        room -= cost if padded else lengths[index]
     return batches

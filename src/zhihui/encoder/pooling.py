@@ -9,12 +9,18 @@ from zhihui.encoder.packing import Packed
 from zhihui.encoder.settings import Pooling
 
 
+def pooled_rows(packed: Packed, pooling: Pooling) -> Tensor | None:
+    """Return which packed states make the vectors, one per sequence `[B]`; None when all do."""
+    if pooling == "mean":
+        return None
+    return packed.ends - 1 if pooling == "lasttoken" else packed.starts
+
+
 def pool_packed(states: Tensor, packed: Packed, pooling: Pooling) -> Tensor:
     """Return one fp32 vector per sequence `[B, D]` from packed states `[T, D]`."""
-    if pooling == "lasttoken":
-        return states[packed.ends - 1].float()
-    if pooling == "cls":
-        return states[packed.starts].float()
+    rows = pooled_rows(packed, pooling)
+    if rows is not None:
+        return states[rows].float()
     sums = torch.zeros(len(packed.lengths), states.shape[-1], device=states.device)
     sums = sums.index_add(0, packed.sequence_of_token, states.float())
     return sums / packed.lengths_tensor[:, None]

@@ -37,6 +37,8 @@ class EncoderSettings:
             raise InputError(f"pooling {self.pooling!r} is unknown; choose one of {', '.join(get_args(Pooling))}")
         if self.max_length < 2:
             raise InputError(f"max_length {self.max_length} leaves no room for a token and EOS; use at least 2")
+        if not isinstance(self.prompts, dict) or not all(isinstance(text, str) for text in self.prompts.values()):
+            raise InputError(f"prompts {self.prompts!r} must map a role (query, document) to a text")
 
     def prompt(self, role: Role, instruction: str | None = None) -> str:
         """Return the text before a text of this role; an instruction (queries only) replaces the model's own.

@@ -27,14 +27,20 @@ def tokenize(
         texts: the bare texts.
         role: whose prompt stands before them.
         instruction: a task in words instead of the model's own prompt; one for all, or one per text.
+
+    Raises:
+        ValueError: an instruction was given for documents, or there are not as many instructions as texts.
+        InputError: a prompt fills `max_length`, so that nothing of a text would be left.
     """
-    if instruction is None or isinstance(instruction, str):
-        prompt = settings.prompt(role, instruction)
-        prompted = [prompt + text for text in texts] if prompt else list(texts)
-    else:
-        prompted = [settings.prompt(role, own) + text for own, text in zip(instruction, texts, strict=True)]
+    own = [instruction] * len(texts) if instruction is None or isinstance(instruction, str) else instruction
+    if len(own) != len(texts):
+        raise ValueError(f"{len(own)} instructions for {len(texts)} texts; give one for all, or one for each")
+    prompts = [settings.prompt(role, each) for each in own]
+    prompted = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
     if not prompted:
         return []
+    for prompt in sorted({*prompts} - {""}):
+        _check_room(tokenizer, prompt, settings.max_length)
     ids: list[list[int]] = tokenizer(
         prompted,
         truncation=True,
@@ -44,6 +50,17 @@ def tokenize(
         return_token_type_ids=False,
     )["input_ids"]
     return ids
+
+
+def _check_room(tokenizer: Any, prompt: str, max_length: int) -> None:
+    """Refuse a prompt after which every text would be cut to nothing, and all vectors would be one."""
+    length = len(tokenizer(prompt)["input_ids"])
+    if length >= max_length:
+        start = prompt if len(prompt) <= 40 else f"{prompt[:40]}..."
+        raise InputError(
+            f"the prompt {start!r} takes {length} tokens with EOS and max_length is {max_length}: nothing of a text "
+            "would be left; raise max_length or shorten the prompt"
+        )
 
 
 def ensure_eos(tokenizer: Any) -> None:
@@ -60,7 +77,7 @@ def ensure_eos(tokenizer: Any) -> None:
         return
     if tokenizer.eos_token_id is None:
         raise InputError("the tokenizer names no EOS token; last-token pooling needs one (tokenizer_config.json)")
-    start = [tokenizer.bos_token] if tokenizer("字")["input_ids"][0] == tokenizer.bos_token_id else []
+    start = [tokenizer.bos_token] if tokenizer("字")["input_ids"][:1] == [tokenizer.bos_token_id] else []
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=" ".join([*start, "$A", tokenizer.eos_token]),
         pair=" ".join([*start, "$A", tokenizer.eos_token, "$B:1", f"{tokenizer.eos_token}:1"]),
@@ -75,5 +92,5 @@ def ending_token(tokenizer: Any) -> int | None:
     whole = tokenizer("信息检索模型")["input_ids"]
     cut = tokenizer("信息检索模型" * 8, truncation=True, max_length=4)["input_ids"]
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    same = whole[-1] == cut[-1] and len(cut) == 4
+    same = whole[-1:] == cut[-1:] and len(cut) == 4
     return int(whole[-1]) if same and whole[-1] in special else None

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zhihui.encoder.cache import CachedEncoder
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.mining.config import MiningConfig
 from zhihui.mining.pool import Pool
-from zhihui.mining.vectors import encode_in_blocks
 from zhihui.ranking import BM25, TopK
 from zhihui.records import Example
 
@@ -53,7 +53,7 @@ def rank(
         pool: what is searched.
         config: the miners and filters.
         encoder: for dense miners.
-        folder: where vectors are kept for a run that is killed and goes on.
+        folder: of the embedding cache that lets a killed run go on; None keeps nothing.
 
     Raises:
         InputError: a dense miner without an encoder.
@@ -69,11 +69,13 @@ def rank(
             raise InputError("dense mining needs a model; give one (--model), or mine with bm25 alone")
         from zhihui.ranking import exact
 
-        passages = encode_in_blocks(pool.texts, encoder.encode_documents, folder=folder, role="passages")
-        vectors = _encode_queries(queries, encoder, folder)
+        if folder is not None:
+            encoder = CachedEncoder(encoder, folder)
+        passages = encoder.encode_documents(pool.texts)
+        vectors = _encode_queries(queries, encoder)
         by_method["dense"] = exact.search(vectors, passages, min(depth, len(pool)))
         if config.margin is not None or config.ratio is not None:
-            positive_scores = _positive_scores(examples, vectors, rows, passages, pool, encoder=encoder, folder=folder)
+            positive_scores = _positive_scores(examples, vectors, rows, passages, pool, encoder)
     return Rankings(rows=rows, by_method=by_method, positive_scores=positive_scores)
 
 
@@ -82,15 +84,10 @@ def _by_instruction(query: Query) -> tuple[bool, str, str]:
     return instruction is not None, instruction or "", text
 
 
-def _encode_queries(queries: Sequence[Query], encoder: TextEncoder, folder: Path | None) -> NDArray[np.float32]:
+def _encode_queries(queries: Sequence[Query], encoder: TextEncoder) -> NDArray[np.float32]:
     parts = []
-    for number, (instruction, group) in enumerate(groupby(queries, key=lambda query: query[1])):
-
-        def encode(texts: Sequence[str], instruction: str | None = instruction) -> NDArray[np.float32]:
-            return encoder.encode_queries(texts, instruction=instruction)
-
-        texts = [text for text, _ in group]
-        parts.append(encode_in_blocks(texts, encode, folder=folder, role=f"queries-{number}"))
+    for instruction, group in groupby(queries, key=lambda query: query[1]):
+        parts.append(encoder.encode_queries([text for text, _ in group], instruction=instruction))
     return np.concatenate(parts)
 
 
@@ -100,16 +97,14 @@ def _positive_scores(
     rows: dict[Query, int],
     passages: NDArray[np.float32],
     pool: Pool,
-    *,
     encoder: TextEncoder,
-    folder: Path | None,
 ) -> list[float]:
     """Return each example's highest inner product of its query and a positive of its own."""
     outside = sorted({text for example in examples for text in example.pos if not pool.find(text)})
     number = {text: index for index, text in enumerate(outside)}
     extra = np.empty((0, passages.shape[1]), dtype=np.float32)
     if outside:
-        extra = encode_in_blocks(outside, encoder.encode_documents, folder=folder, role="positives")
+        extra = encoder.encode_documents(outside)
     scores = []
     for example in examples:
         inside = sorted(pool.positives(example))

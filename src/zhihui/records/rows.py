@@ -7,7 +7,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, cast
 
@@ -49,7 +49,29 @@ def read_rows(path: Path, *, max_line_bytes: int = 4 * 2**20, rejects: RejectLog
 
         rows = read_parquet(path, rejects=rejects)
     else:
-        rows = _read_lines(path, compressed=suffix == ".jsonl.gz", limit=max_line_bytes, rejects=rejects)
+        gzipped = suffix == ".jsonl.gz"
+        rows = _read_lines(path, _parse, compressed=gzipped, limit=max_line_bytes, rejects=rejects)
+    yield from _usable(path, rows, rejects)
+
+
+def read_text_lines(path: Path, *, max_line_bytes: int = 4 * 2**20, rejects: RejectLog | None = None) -> Iterator[Row]:
+    """Yield the lines of a plain text file as rows with a "text", stripped; blank lines are skipped.
+
+    Args:
+        path: the file, in UTF-8, whatever its suffix.
+        max_line_bytes: a longer line is refused without being held in memory.
+        rejects: where unusable lines go; None stops at the first one.
+
+    Raises:
+        InputError: no such file, broken UTF-8, a line that is too long, a file without any text.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    rows = _read_lines(path, _as_text, compressed=False, limit=max_line_bytes, rejects=rejects)
+    yield from _usable(path, rows, rejects)
+
+
+def _usable(path: Path, rows: Iterator[Row | None], rejects: RejectLog | None) -> Iterator[Row]:
     number = 0
     for number, row in enumerate(rows, start=1):  # noqa: B007
         if row is not None:
@@ -106,7 +128,14 @@ def _line(row: Mapping[str, Any], path: Path, number: int) -> bytes:
         raise InputError(f"{path}: row {number} cannot be written as JSON: {error}") from None
 
 
-def _read_lines(path: Path, *, compressed: bool, limit: int, rejects: RejectLog | None) -> Iterator[Row | None]:
+def _read_lines(
+    path: Path,
+    parse: Callable[[bytes, str], dict[str, Any] | None],
+    *,
+    compressed: bool,
+    limit: int,
+    rejects: RejectLog | None,
+) -> Iterator[Row | None]:
     """Yield a row for each line that holds one, None for each line that was set aside."""
     with gzip.open(path, "rb") if compressed else path.open("rb") as opened:
         stream = cast("IO[bytes]", opened)
@@ -125,7 +154,7 @@ def _read_lines(path: Path, *, compressed: bool, limit: int, rejects: RejectLog 
                     _skip_rest(stream, line, limit)
                     reason = f"the line is longer than {limit} bytes; split the text into passages"
                     raise BadRow(where, "line_too_long", reason)
-                data = _parse(line, where)
+                data = parse(line, where)
             except BadRow as error:
                 if rejects is None:
                     raise
@@ -148,13 +177,22 @@ def _skip_rest(stream: IO[bytes], line: bytes, limit: int) -> None:
         line = stream.readline(limit)
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any] | None:
+def _decode(line: bytes, where: str) -> str:
     try:
-        text = line.decode("utf-8").strip()
+        return line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         mend = "convert the file, e.g. iconv -f GB18030 -t UTF-8"
         reason = f"not UTF-8 at byte {error.start + 1} of the line; {mend}"
         raise BadRow(where, "not_utf8", reason) from None
+
+
+def _as_text(line: bytes, where: str) -> dict[str, Any] | None:
+    text = _decode(line, where)
+    return {"text": text} if text else None
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any] | None:
+    text = _decode(line, where)
     if not text:
         return None
     try:

@@ -1,0 +1,7 @@
+"""Quickstart: the whole system once, on one retrieval set: mine, train, measure, export, search."""
+
+from __future__ import annotations
+
+from zhihui.quickstart.pipeline import QuickstartConfig, quickstart
+
+__all__ = ["QuickstartConfig", "quickstart"]

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zhihui.encoder import build
+from zhihui.encoder.export import export
+from zhihui.records import Passage, RetrievalSet, write_beir, write_examples
+
+SUBJECTS = ["红茶", "绿茶", "自行车", "电动车", "小猫", "小狗", "雨伞", "雨靴", "番茄", "土豆"]
+
+
+@pytest.fixture(scope="module")
+def data() -> RetrievalSet:
+    corpus = {f"p{i}": Passage(f"{subject}要放在干燥阴凉的地方。") for i, subject in enumerate(SUBJECTS)}
+    queries = {f"q{i}": f"{subject}放在哪里好" for i, subject in enumerate(SUBJECTS)}
+    judged = {f"q{i}": {f"p{i}": 1} for i in range(len(SUBJECTS))}
+    return RetrievalSet(name="small", corpus=corpus, queries=queries, qrels={"train": judged, "dev": judged})
+
+
+@pytest.fixture(scope="module")
+def files(data: RetrievalSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `start` (a model), `train.jsonl` and `set` (BEIR)."""
+    folder = tmp_path_factory.mktemp("files")
+    write_examples(folder / "train.jsonl", data.examples("train"))
+    write_beir(folder / "set", data)
+    export(build("tiny", [p.full for p in data.corpus.values()], seed=0), folder / "start")
+    return folder
+
+
+def test_it_trains_measures_and_writes_a_model(zhihui, files, tmp_path):
+    out = tmp_path / "run"
+    options = ["--set", "batches.size=4", "--set", "epochs=3", "--set", "learning_rate=1e-3", "--dev", files / "set"]
+    outcome = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", out, *options)
+    assert outcome.status == 0, outcome.err
+    assert "10 examples, 6 steps" in outcome.out
+    assert "after 0 steps: ndcg_at_10" in outcome.out
+    assert "after 6 steps: ndcg_at_10" in outcome.out
+    assert (out / "model" / "modules.json").is_file()
+    assert not (out / "checkpoints").exists()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["config"]["batches"]["size"] == 4
+    assert manifest["config"]["loss"]["temperature"] == 0.02, "defaults are written down too"
+    again = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", out, *options, "--json")
+    assert again.status == 0
+    assert json.loads(again.out)["manifest"]["counts"]["steps"] == 6
+
+
+def test_settings_come_from_a_file_and_are_shown(zhihui, files, tmp_path):
+    (tmp_path / "run.yaml").write_text("loss: {temperature: 0.1}\nepochs: 2\n")
+    options = ["--config", tmp_path / "run.yaml", "--set", "epochs=5", "--show-settings"]
+    outcome = zhihui("train", files / "train.jsonl", "--model", "x", "--out", tmp_path / "run", *options)
+    shown = yaml.safe_load(outcome.out)
+    assert shown["loss"]["temperature"] == 0.1
+    assert shown["epochs"] == 5
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("train.jsonl", None, ["--set", "epoch=2"], "unknown setting epoch; did you mean epochs?"),
+        ("train.jsonl", None, ["--set", "batches.size=64"], "its 10 rows give no batch of 64"),
+        ("absent.jsonl", None, [], "no such file"),
+        ("empty.jsonl", "", [], "the file has no rows"),
+        ("keys.jsonl", '{"question": "问", "answer": "答"}\n', [], "no key 'query'"),
+        ("nopos.jsonl", '{"query": "问", "pos": []}\n', [], "pos is empty"),
+        ("torn.jsonl", b'{"query": "\xff\xfe"}\n', [], "UTF-8"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(zhihui, files, tmp_path, name, content, options, message):
+    path = files / name
+    if content is not None:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    outcome = zhihui("train", path, "--model", files / "start", "--out", tmp_path / "out" / "run", *options)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert outcome.err.strip().count("\n") == 0
+    left = tmp_path / "out"
+    assert not left.exists() or not list(left.iterdir())
+
+
+def test_a_missing_model_and_split_are_named(zhihui, files, tmp_path):
+    outcome = zhihui("train", files / "train.jsonl", "--model", tmp_path / "none", "--out", tmp_path / "run")
+    assert outcome.status == 2
+    assert "no such model folder" in outcome.err
+    more = ["--dev", files / "set", "--dev-split", "valid"]
+    outcome = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", tmp_path / "run", *more)
+    assert outcome.status == 2
+    assert "no split 'valid'" in outcome.err
