@@ -42,6 +42,12 @@ def test_splits_without_train_are_refused_by_name(small_set):
         with_splits(data, seed=0)
 
 
+def test_too_few_queries_are_refused(small_set):
+    few = dict(list(small_set.qrels["test"].items())[:19])
+    with pytest.raises(InputError, match="19 judged queries are too few to train and measure on; give 20"):
+        with_splits(replace(small_set, qrels={"test": few}), seed=0)
+
+
 def test_the_watched_set_is_small_and_holds_every_judged_passage(small_set):
     found = watched(small_set, "test", queries=5, passages=12)
     assert len(found.qrels["test"]) == 5

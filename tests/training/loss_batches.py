@@ -36,6 +36,8 @@ def batch(seed: int, *, queries: int = 6, memory: int = 3, ids: bool = False) ->
     add(1, False, 210, 1, 0.1)  # a hard negative far nearer than the positive
     add(2, False, 102, 2, 0.4)  # the positive drawn again as a negative
     add(3, True, 104, 3, 0.5)  # shares a positive with query 4
+    add(4, False, 212, 4, 3.0)  # easy hard negatives, so that some are left to weigh when near ones are masked
+    add(4, False, 213, 1, 1.0)
     add(5, False, 211, 0, 0.1)  # near query 0 without being known to it
     for n in range(memory):
         # A known answer of query 1, one near query 2, and others.

@@ -20,15 +20,21 @@ def configs(draw):
     hardness = draw(st.sampled_from(["none", "additive", "importance"]))
     lengths = draw(st.sampled_from([(), (12,), (5,), (12, 5), (3, 7, 12)]))
     weighted = draw(st.booleans())
+    temperature = draw(st.sampled_from([0.02, 0.05, 0.5]))
+    # At a low temperature every row can fall to debiasing's bound, where there is no gradient to compare.
+    debiased = hardness == "importance" and temperature == 0.5
+    scope = draw(st.sampled_from(["all", "in_batch", "explicit"]))
+    # With near ones masked a query can be left with one own hard negative, whose weight against the mean is 1.
+    one_left = hardness == "importance" and scope == "explicit"
     return LossConfig(
-        temperature=draw(st.sampled_from([0.02, 0.05, 0.5])),
+        temperature=temperature,
         hardness=hardness,
         strength=draw(st.sampled_from([0.0, 1.0, 9.0])),
-        scope=draw(st.sampled_from(["all", "in_batch", "explicit"])),
-        debias=draw(st.sampled_from([0.0, 0.05])) if hardness == "importance" else 0.0,
+        scope=scope,
+        debias=draw(st.sampled_from([0.0, 0.05])) if debiased else 0.0,
         terms=tuple(term for term in TERMS if draw(st.booleans())),
         false_negative_margin=margin,
-        mask_curated=draw(st.booleans()) if margin is not None else False,
+        mask_curated=draw(st.booleans()) if margin is not None and not one_left else False,
         distillation=draw(st.sampled_from([0.0, 0.7])),
         teacher_temperature=draw(st.sampled_from([0.5, 2.0])),
         matryoshka=lengths,
@@ -48,7 +54,7 @@ def assert_says_something(witness: Witness, config: LossConfig, *, memory: int) 
         assert witness.curated >= (2 if config.mask_curated else 1)
         assert config.mask_curated or witness.spared >= 1, "no own hard negative was beyond the margin"
     if config.hardness != "none" and config.strength:
-        assert max(abs(weight - 1) for weight in witness.weights) > 0.1, "all weights are one"
+        assert max(abs(weight - 1) for weight in witness.weights) > 0.01, "all weights are one"
     if config.distillation:
         assert witness.divergence > 1e-3
     if memory:
@@ -63,7 +69,7 @@ situations = {
     "world": st.sampled_from([1, 2, 4]),
     "ids": st.booleans(),
     "weighted": st.booleans(),
-    "temperature": st.sampled_from([None, 0.1]),
+    "temperature": st.sampled_from([None, 0.3]),
 }
 
 

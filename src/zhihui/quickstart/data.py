@@ -12,6 +12,8 @@ from zhihui.records import RetrievalSet, is_beir, read_beir
 
 SHARES = {"train": 0.5, "dev": 0.1, "test": 0.4}
 """Of the queries of a set with one split."""
+_FEWEST = 20
+"""Queries below which splits say nothing."""
 _DEV_SHARE = 0.1
 """Of the training queries of a set without a dev split."""
 
@@ -23,7 +25,7 @@ def read_set(folder: Path | None, *, seed: int) -> RetrievalSet:
     but without dev, a tenth of train becomes dev.
 
     Raises:
-        InputError: not a BEIR folder, or splits of other names.
+        InputError: not a BEIR folder, splits of other names, or too few queries.
     """
     if folder is None:
         with as_file(files("zhihui") / "starter" / "data") as shipped:
@@ -37,6 +39,8 @@ def read_set(folder: Path | None, *, seed: int) -> RetrievalSet:
 
 def with_splits(data: RetrievalSet, *, seed: int) -> RetrievalSet:
     """Return the set with the splits train, dev and test; see `read_set`."""
+    if (count := sum(map(len, data.qrels.values()))) < _FEWEST:
+        raise InputError(f"{data.name}: {count} judged queries are too few to train and measure on; give {_FEWEST}")
     if len(data.qrels) == 1:
         return data.split_queries(SHARES, seed)
     if set(data.qrels) >= {"train", "dev", "test"}:
