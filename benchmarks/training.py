@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--spread", type=float, default=0.7, help="standard deviation of the lengths' logarithm")
     parser.add_argument("--mini-batches", nargs="*", type=int, default=[32, 8], help="texts, of the peer")
     parser.add_argument("--mini-batch-tokens", nargs="*", type=int, default=[2048], help="tokens, of the peer")
-    parser.add_argument("--chunk-tokens", type=int, default=4096, help="of zhihui")
+    parser.add_argument("--chunk-tokens", type=int, default=2048, help="of zhihui")
     parser.add_argument("--graph-tokens", nargs="+", type=int, default=[16384], help="of zhihui")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -211,13 +211,16 @@ class Clock:
     """The time from the beginning of training to the end of its step, and the memory at the beginning."""
 
     def begin(self) -> None:
+        """Note where training begins."""
         self.idle = resident()
         self.start, self.cpu = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
+        """Note where its step ends."""
         self.stop, self.cpu_stop = time.perf_counter(), time.process_time()
 
     def taken(self) -> dict[str, float]:
+        """Return what lies between."""
         return {
             "seconds": round(self.stop - self.start, 3),
             "cpu_seconds": round(self.cpu_stop - self.cpu, 3),
@@ -249,7 +252,7 @@ def step(encoder: Encoder, examples: list[Example], job: dict[str, Any], clock: 
 
     config = TrainConfig(
         loss=LossConfig(temperature=TEMPERATURE, false_negative_margin=None),
-        batches=BatchConfig(size=job["batch"], negatives=job["negatives"]),
+        batches=BatchConfig(size=job["batch"], negatives=job["negatives"], near_duplicates=None),
         cache=CacheConfig(**job["cache"]),
         learning_rate=LEARNING_RATE,
         warmup=0.0,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -20,16 +21,17 @@ def from_mapping(owner: type[T], given: Mapping[str, Any], *, where: str) -> T:
     """Build a config, each value checked against the type of its field.
 
     Args:
-        owner: a dataclass, whose fields may be dataclasses.
+        owner: a dataclass, whose fields may be dataclasses, or lists or mappings of such. One with a `parse` may be
+            given as the text that it reads.
         given: nested values; what is left out keeps its default.
         where: for messages: a file, or "--set".
 
     Raises:
         InputError: an unknown key (the nearest is named), a value of another type or out of bounds.
     """
-    _check_keys(owner, given, where, "")
+    checked = _checked(owner, given, where, "")
     try:
-        return TypeAdapter(owner).validate_python(dict(given))
+        return TypeAdapter(owner).validate_python(checked)
     except ValidationError as error:
         raise InputError("; ".join(_readable(one, where) for one in error.errors(include_url=False))) from None
 
@@ -38,10 +40,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
     Raises:
-        InputError: no such file, not YAML, or not a mapping.
+        InputError: no such file, not YAML, not a mapping, or a key that is given twice.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _OnceEach)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
@@ -49,6 +51,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no settings; write KEY: VALUE lines")
     return content
+
+
+class _OnceEach(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML takes: a key given twice, of which the first would go unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: {key} is given twice; keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def with_words(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
@@ -87,18 +102,47 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _check_keys(owner: Any, given: Any, where: str, above: str) -> None:
+def did_you_mean(given: object, known: Iterable[str], *, above: str = "") -> str:
+    """Return the mend of an unknown name: the nearest one there is, else all of them.
+
+    Args:
+        given: the unknown name.
+        known: the names there are.
+        above: what stands before the name where it is written.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(str(given), names, n=1)
+    return f"did you mean {above}{near[0]}?" if near else f"there are: {', '.join(names)}"
+
+
+def _checked(kind: Any, given: Any, where: str, place: str) -> Any:
+    """Return a value whose keys are known all the way down, with text made what a config's `parse` makes of it."""
+    inner = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _checked(inner[0], given, where, place)
+    if get_origin(kind) in (Union, UnionType):
+        owners = [each for each in inner if is_dataclass(each)]
+        return _checked(owners[0], given, where, place) if len(owners) == 1 and given is not None else given
+    if get_origin(kind) in (list, tuple) and isinstance(given, list | tuple):
+        return [_checked(inner[0], each, where, f"{place}.{number}") for number, each in enumerate(given)]
+    if get_origin(kind) is dict and isinstance(given, Mapping):
+        return {key: _checked(inner[1], each, where, f"{place}.{key}") for key, each in given.items()}
+    if not is_dataclass(kind) or isinstance(given, kind):  # type: ignore[arg-type]
+        return given
+    if isinstance(given, str) and hasattr(kind, "parse"):
+        try:
+            return kind.parse(given)
+        except InputError as error:
+            raise InputError(f"{where}: {place}: {error}") from None
     if not isinstance(given, Mapping):
-        raise InputError(f"{where}: {above.rstrip('.')} is {given!r}; it is a group of settings")
-    types = get_type_hints(owner)
-    known = [field.name for field in fields(owner)]
-    for key, value in given.items():
+        raise InputError(f"{where}: {place} is {given!r}; it is a group of settings")
+    types = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]
+    above = f"{place}." if place else ""
+    for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            mend = f"did you mean {above}{near[0]}?" if near else f"there are: {', '.join(known)}"
-            raise InputError(f"{where}: unknown setting {above}{key}; {mend}")
-        if is_dataclass(types[key]):
-            _check_keys(types[key], value, where, f"{above}{key}.")
+            raise InputError(f"{where}: unknown setting {above}{key}; {did_you_mean(key, known, above=above)}")
+    return {key: _checked(types[key], value, where, f"{above}{key}") for key, value in given.items()}
 
 
 def _readable(error: Any, where: str) -> str:
@@ -106,4 +150,6 @@ def _readable(error: Any, where: str) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":  # our own check: it names the field, and its group stands before it
         return f"{where}: {place}: {message}" if place else f"{where}: {message}"
+    if error["type"] == "missing":
+        return f"{where}: {place} is missing; it has no default, give one"
     return f"{where}: {place} is {error['input']!r}; {message[0].lower()}{message[1:]}"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from zhihui.commands import evaluate
 from zhihui.errors import InputError
+from zhihui.evaluation import stage
 from zhihui.records import Passage, RetrievalSet, write_beir
 from zhihui.runs import read_json, read_manifest
 
@@ -129,18 +130,18 @@ def test_a_killed_run_goes_on_at_the_next_set(
     sets: Path, tmp_path: Path, loaded: dict[str, Characters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["models/m", "--data", sets, "--out", tmp_path / "out", "--json"]
-    measure_set = evaluate._measure_set
+    measure_set = stage.measure_set
 
     def killed(folder: Path, data: RetrievalSet, *rest: Any) -> Any:
         if data.name == "two":
             raise KeyboardInterrupt
         return measure_set(folder, data, *rest)
 
-    monkeypatch.setattr(evaluate, "_measure_set", killed)
+    monkeypatch.setattr(stage, "measure_set", killed)
     with pytest.raises((KeyboardInterrupt, AssertionError)):
         run(*arguments)
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(evaluate, "_measure_set", measure_set)
+    monkeypatch.setattr(stage, "measure_set", measure_set)
     gone_on = json.loads(run(*arguments))
     assert loaded["models/m"].documents == 2 * len(PASSAGES)
     fresh = json.loads(run(*arguments[:-3], "--out", tmp_path / "fresh", "--json"))

@@ -72,7 +72,7 @@ def test_an_instruction_makes_the_query_prompt(zhihui, model, tmp_path):
     assert package.load(tmp_path / "a", device="cpu").settings.prompts == prompts
     done = zhihui("export", model, "--out", tmp_path / "b", "--instruction", "检索", "--query-prompt", "问")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "--instruction and --query-prompt exclude each other" in done.err
+    assert "instruction and query_prompt exclude each other" in done.err
     assert not (tmp_path / "b").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_taken_folder_is_refused_before_the_model_is_loaded(zhihui, model, tmp
     def never(*_, **__):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("zhihui.encoder.loading.load", never)
+    monkeypatch.setattr("zhihui.encoder.stage.load", never)
     done = zhihui("export", model, "--out", model)
     assert done.status == 2
     assert done.err.startswith(f"zhihui: {model}: already holds a model; ")

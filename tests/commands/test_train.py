@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from zhihui.encoder import build
 from zhihui.encoder.export import export
@@ -27,7 +29,12 @@ def files(data: RetrievalSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     write_examples(folder / "train.jsonl", data.examples("train"))
     write_beir(folder / "set", data)
-    export(build("tiny", [p.full for p in data.corpus.values()], seed=0), folder / "start")
+    start = build("tiny", [p.full for p in data.corpus.values()], seed=0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # a fresh model's zeros would keep gradients from most layers
+        for weight in start.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    export(start, folder / "start")
     return folder
 
 
@@ -47,6 +54,31 @@ def test_it_trains_measures_and_writes_a_model(zhihui, files, tmp_path):
     again = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", out, *options, "--json")
     assert again.status == 0
     assert json.loads(again.out)["manifest"]["counts"]["steps"] == 6
+
+
+def test_adapters_are_trained_and_merged_into_a_plain_model(zhihui, files, tmp_path):
+    out = tmp_path / "run"
+    options = ["--set", "batches.size=4", "--set", "lora.rank=4", "--set", "learning_rate=1e-2"]
+    outcome = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", out, *options)
+    assert outcome.status == 0, outcome.err
+    start, end = (load_file(folder / "model.safetensors") for folder in (files / "start", out / "model"))
+    assert start.keys() == end.keys(), "no trace of the adapters may be left"
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved
+    assert all("proj" in name for name in moved), "only layers that had an adapter may move"
+    wrong = zhihui("train", files / "train.jsonl", "--model", "x", "--out", out, "--set", "lora.ranks=4")
+    assert wrong.status == 2
+    assert "unknown setting lora.ranks; did you mean lora.rank?" in wrong.err
+
+
+def test_the_preflight_shows_examples_and_changes_nothing(zhihui, files, tmp_path):
+    out = tmp_path / "run"
+    options = ["--set", "batches.size=4", "--preflight"]
+    outcome = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", out, *options)
+    assert outcome.status == 0, outcome.err
+    assert "Instruct:" in outcome.out
+    assert any(subject in outcome.out for subject in SUBJECTS)
+    assert not out.exists()
 
 
 def test_settings_come_from_a_file_and_are_shown(zhihui, files, tmp_path):

@@ -53,13 +53,51 @@ def test_the_mean_needs_all_tokens(packed):
     assert seen == [30]
 
 
-def test_training_computes_all_tokens(packed):
-    encoder = encoder_of(small_model("qwen2"))
+def gradients(encoder: Encoder, packed: Packed) -> dict[str, torch.Tensor]:
+    encoder.zero_grad()
+    (encoder(packed) * torch.randn(5, encoder.dimension, generator=torch.Generator().manual_seed(0))).sum().backward()
+    return {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("pooling", ["lasttoken", "cls"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("family", DECODERS)
+def test_training_computes_one_row_a_text_with_the_same_gradients(packed, family, causal, pooling):
+    encoder = encoder_of(small_model(family, causal=causal), pooling).train()
     seen = rows_seen(encoder.backbone.layers[-1].mlp)
-    encoder(packed).sum().backward()
+    pruned = gradients(encoder, packed)
     with torch.no_grad():  # the first pass of gradient caching
         encoder(packed)
-    assert seen == [30, 30]
+    encoder.prunable = False
+    whole = gradients(encoder, packed)
+    assert seen == [5, 5, 30]
+    assert pruned.keys() == whole.keys()
+    assert all(float(whole[name].abs().max()) > 0 for name in whole if name.endswith("q_proj.weight"))
+    for name in whole:
+        assert float((pruned[name] - whole[name]).norm()) < 1e-4 * float(whole[name].norm()) + 1e-6, name
+
+
+def test_recomputed_layers_see_all_tokens(packed):
+    """In the backward pass nobody knows any more what is pooled."""
+    encoder = encoder_of(small_model("qwen2")).train()
+    expected = gradients(encoder, packed)
+    enable = getattr(encoder.backbone, "activation_checkpointing_enable", None)
+    (enable or encoder.backbone.gradient_checkpointing_enable)({"use_reentrant": False})
+    seen = rows_seen(encoder.backbone.layers[-1].mlp)
+    found = gradients(encoder, packed)
+    assert set(seen) == {30}
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_queries_nobody_pools_are_not_computed(packed):
+    encoder = encoder_of(small_model("qwen2"))
+    seen = rows_seen(encoder.backbone.layers[-1].self_attn.q_proj)
+    with pruning.only(packed.ends - 1, 30, last=True):
+        assert pruning.wanted_queries(encoder.backbone.layers[-1].self_attn) is not None
+        assert pruning.wanted_queries(encoder.backbone.layers[0].self_attn) is None
+    encoder(packed)
+    assert seen == [5]
 
 
 @torch.inference_mode()

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +103,31 @@ def test_a_given_model_is_where_training_starts(finished, folder, tmp_path):
 def test_settings_out_of_bounds_are_refused():
     with pytest.raises(InputError, match="training_tokens 0"):
         QuickstartConfig(training_tokens=0)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from zhihui.quickstart import QuickstartConfig, quickstart
+print("begun", flush=True)
+config = QuickstartConfig(shape="tiny", training_tokens=3000)
+quickstart(Path(sys.argv[1]), config, data=Path(sys.argv[2]), say=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [1, 3, 4, 5, 6])
+def test_killed_for_real_and_run_again_it_ends_with_the_same_bytes(finished, folder, tmp_path, lines):
+    """Killed soon after so many lines of progress, and once more a little later."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", RUN, str(out), str(folder)]
+    for delay in (0.05, 0.6):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(lines):
+                process.stdout.readline()
+            time.sleep(delay)
+            process.kill()
+    subprocess.run(command, check=True, capture_output=True)
+    for name in ("results.json", "searches.json", "model/model.safetensors"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes(), name

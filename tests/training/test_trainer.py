@@ -144,7 +144,9 @@ def test_gradient_checkpointing_is_exact(shared_model, examples, tmp_path):
         assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
         found.append(weights(model))
     for name in found[0]:
-        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=1e-6)
+        # The gradient of a key's bias is zero but for rounding, which Adam blows up to the learning rate.
+        atol = 1e-2 if name.endswith("k_proj.bias") else 1e-6
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=atol, msg=name)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(model, examples, tmp_path):

@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from zhihui.errors import InputError
-
 
 class Dtype(StrEnum):
     """What the weights are written in."""
@@ -71,26 +69,26 @@ def command(
 ) -> None:
     """Write a model with its card for transformers and sentence-transformers, and check that both give its vectors."""
     from zhihui import progress
-    from zhihui.encoder import load
     from zhihui.encoder.export import check_free
     from zhihui.encoder.export_check import export_checked, hushed, tolerance
+    from zhihui.encoder.stage import ExportConfig
     from zhihui.runs import to_json
 
     progress.quiet(as_json)
-    if instruction is not None and query_prompt is not None:
-        raise InputError("--instruction and --query-prompt exclude each other; both are what stands before a query")
+    config = ExportConfig(
+        name=name,
+        dtype=dtype.value,
+        max_length=max_length,
+        pooling=None if pooling is None else pooling.value,
+        attention=None if attention is None else attention.value,
+        instruction=instruction,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+    )
     check_free(out, overwrite=overwrite)
     watched = sys.stderr.isatty() and not as_json
     with nullcontext() if watched else hushed():
-        encoder = load(
-            model,
-            device=device,
-            dtype=dtype.value,
-            max_length=max_length,
-            pooling=None if pooling is None else pooling.value,
-            attention=None if attention is None else attention.value,
-        )
-        _set_prompts(encoder, instruction, query_prompt, document_prompt)
+        encoder = config.load(model, device=device)
         difference = export_checked(encoder, out, name=name, overwrite=overwrite)
     report = _report(encoder) | {"out": out, "largest_difference": difference, "tolerance": tolerance(encoder)}
     if as_json:
@@ -108,18 +106,6 @@ def command(
         typer.echo(
             "  not checked with sentence-transformers, which is not installed: pip install sentence-transformers"
         )
-
-
-def _set_prompts(encoder: Any, instruction: str | None, query: str | None, document: str | None) -> None:
-    from dataclasses import replace
-
-    from zhihui.encoder.settings import query_prompt
-
-    prompts = dict(encoder.settings.prompts)
-    if instruction is not None:
-        query = query_prompt(instruction)
-    prompts |= {role: text for role, text in (("query", query), ("document", document)) if text is not None}
-    encoder.settings = replace(encoder.settings, prompts=prompts)
 
 
 def _report(encoder: Any) -> dict[str, Any]:

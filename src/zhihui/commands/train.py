@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from zhihui.commands.convert import OnError
-
-if TYPE_CHECKING:
-    from zhihui.encoder import Encoder
 
 
 def command(
@@ -35,6 +32,10 @@ def command(
     show: Annotated[
         bool, typer.Option("--show-settings", help="Print all settings as they would be used, and stop.")
     ] = False,
+    preflight: Annotated[
+        bool,
+        typer.Option("--preflight", help="Show examples as the model will see them and what the run takes, and stop."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
 ) -> None:
@@ -56,9 +57,23 @@ def command(
         return
 
     from zhihui.encoder import load
-    from zhihui.training.stage import MODEL, read_history, train_files
+    from zhihui.evaluation.stage import during_training
+    from zhihui.training.stage import MODEL, read_history, read_training, train_files
 
-    evaluate, measured_on = (None, None) if dev is None else measure(dev, dev_split)
+    if preflight:
+        from zhihui.training import preflight as before
+
+        typer.echo(
+            before.show(
+                before.preflight(load(model, device=device, dtype="float32"), read_training(data, None), wanted)
+            )
+        )
+        return
+
+    from zhihui.training.processes import Processes
+
+    processes = Processes.join(cpu=device == "cpu")  # under torchrun each takes its GPU before a model is loaded
+    evaluate, measured_on = (None, None) if dev is None else during_training(dev, dev_split)
     manifest = train_files(
         data,
         load(model, device=device, dtype="float32"),
@@ -70,6 +85,8 @@ def command(
         quarantine=on_error is OnError.QUARANTINE,
         overwrite=overwrite,
     )
+    if not processes.first:
+        return
     if as_json:
         typer.echo(to_json({"out": out, "manifest": manifest}, indent=2))
         return
@@ -81,19 +98,3 @@ def command(
         typer.echo(f"  after {step:,} steps: " + ", ".join(f"{metric} {value:.4f}" for metric, value in found.items()))
     for reason, count in counts["rejected"].items():
         typer.echo(f"  set aside: {count:,} ({reason}); see {out / 'rejected.jsonl'}")
-
-
-def measure(folder: Path, split: str) -> tuple[Any, str]:
-    """Return a function that measures an encoder on a split, and the fingerprint of what it measures."""
-    from zhihui.evaluation import DenseSystem, evaluate
-    from zhihui.records import read_beir
-    from zhihui.runs import fingerprint, fingerprint_path
-
-    data = read_beir(folder)
-    data.judged(split)
-
-    def scores(encoder: Encoder) -> dict[str, float]:
-        (result,) = evaluate(data, split, [DenseSystem(encoder, name="model")]).systems
-        return {metric: result.intervals[metric].value for metric in ("ndcg_at_10", "recall_at_100")}
-
-    return scores, fingerprint([fingerprint_path(folder), split])

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from zhihui.encoder.pruning import spread, wanted_queries
+
 PACKED = "zhihui_packed"
 """Name under which transformers finds this attention. It has no mask function, so no mask is ever built for it."""
 
@@ -49,15 +51,18 @@ def packed_attention(
     """
     assert attention_mask is None, "packed attention takes lengths, not masks"
     causal = is_causal(module)
+    runs = [(length, sum(1 for _ in run)) for length, run in groupby(packed_lengths)]
+    wanted = wanted_queries(module)
+    if wanted is not None and ((causal and not wanted.last) or sliding_window is not None):
+        wanted = None  # what the pooled token sees is not simply all of its text
+    # Split, not sliced: the gradient of a slice is as long as the whole row, and there are many runs.
+    sizes = [length * count for length, count in runs]
+    q_runs = _split(
+        query if wanted is None else query[:, :, wanted.rows], sizes if wanted is None else [c for _, c in runs]
+    )
     outputs = []
-    start = 0
-    for length, run in groupby(packed_lengths):
-        count = sum(1 for _ in run)
-        stop = start + count * length
-        q, k, v = (
-            x[0, :, start:stop].reshape(x.shape[1], count, length, x.shape[3]).transpose(0, 1)
-            for x in (query, key, value)
-        )
+    for (length, count), *each in zip(runs, q_runs, _split(key, sizes), _split(value, sizes), strict=True):
+        q, k, v = (x.reshape(count, -1, *x.shape[1:]).transpose(1, 2) for x in each)  # [count, H, length or 1, Dh]
         windowed = sliding_window is not None and length >= sliding_window
         out = scaled_dot_product_attention(
             q,
@@ -66,12 +71,17 @@ def packed_attention(
             attn_mask=_window(length, sliding_window or 0, causal, q.device) if windowed else None,
             dropout_p=dropout,
             scale=scaling,
-            is_causal=causal and not windowed,
+            is_causal=causal and not windowed and wanted is None,
             enable_gqa=q.shape[1] != k.shape[1],
-        )  # [count, H, length, Dh]
+        )
         outputs.append(out.transpose(1, 2).flatten(0, 1))
-        start = stop
-    return torch.cat(outputs).unsqueeze(0), None
+    found = torch.cat(outputs)  # [T or B, H, Dh]
+    return (found if wanted is None else spread(found, wanted, dim=0)).unsqueeze(0), None
+
+
+def _split(x: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    """Cut `[1, H, T, Dh]` into runs `[size, H, Dh]`."""
+    return torch.split(x[0].transpose(0, 1), sizes)
 
 
 def is_causal(module: nn.Module) -> bool:

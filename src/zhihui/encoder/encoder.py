@@ -114,10 +114,9 @@ class Encoder(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:
         """Return the vectors of packed sequences `[B, D]`, fp32, of unit norm if the settings say so."""
-        # Not while training: gradient caching replays a layer's dropout, which must see all tokens each time.
-        pruned = self.prunable and torch.is_inference_mode_enabled()
-        rows = pooled_rows(packed, self.settings.pooling) if pruned else None
-        with nullcontext() if rows is None else pruning.only(rows, len(packed.ids)):
+        rows = pooled_rows(packed, self.settings.pooling) if self.prunable and not self._checkpoints() else None
+        last = self.settings.pooling == "lasttoken"
+        with nullcontext() if rows is None else pruning.only(rows, len(packed.ids), last=last):
             states = self._states(packed)
         if self.packable:
             vectors = pool_packed(states[0], packed, self.settings.pooling)
@@ -126,6 +125,13 @@ class Encoder(nn.Module):
         if self.dense is not None:
             vectors = self.dense(vectors.to(next(self.dense.parameters()).dtype)).float()
         return normalize(vectors, dim=-1) if self.settings.normalize else vectors
+
+    def _checkpoints(self) -> bool:
+        """Tell whether layers are recomputed in the backward pass, which knows nothing of what is pooled."""
+        if not self.training:
+            return False
+        found = getattr(self.backbone, "is_activation_checkpointing", None)  # its name since transformers 5.2x
+        return bool(getattr(self.backbone, "is_gradient_checkpointing", False) if found is None else found)
 
     def _states(self, packed: Packed) -> Tensor:
         """Return the last hidden states: `[1, T, D]` of a packed row, or `[B, L, D]` of a padded batch."""

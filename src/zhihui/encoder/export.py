@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from zhihui import __version__
+from zhihui import __version__, progress
 from zhihui.encoder.encoder import Encoder, is_decoder
 from zhihui.errors import InputError
 from zhihui.runs import read_json, replace_folder, write_json
@@ -117,6 +117,7 @@ def _check_exportable(encoder: Encoder) -> None:
 # --------------------------------------------------------------------------- transformers
 
 
+@progress.same_for_transformers()
 def _write_backbone(encoder: Encoder, folder: Path) -> None:
     encoder.backbone.save_pretrained(folder)
     path = folder / "config.json"

@@ -28,14 +28,12 @@ from zhihui.evaluation import (
 from zhihui.evaluation.stored import read_found, write_found
 from zhihui.mining import Miner, MiningConfig
 from zhihui.mining.stage import TRAIN, mine_files
+from zhihui.quickstart import budget
 from zhihui.quickstart.data import read_set, watched
 from zhihui.quickstart.searches import Search, search_export, write_searches
-from zhihui.records import RetrievalSet, read_examples, write_beir
+from zhihui.records import RetrievalSet, read_examples, write_beir, write_examples
 from zhihui.runs import Manifest, fingerprint, read_manifest, run_stage
-from zhihui.training.batches import BatchConfig
-from zhihui.training.config import TrainConfig
 from zhihui.training.history import History
-from zhihui.training.loss import LossConfig
 from zhihui.training.stage import MODEL, train_files
 
 RESULTS, REPORT, SEARCHES, STAGES = "results.json", "report.html", "searches.json", "stages"
@@ -44,10 +42,6 @@ RESULTS, REPORT, SEARCHES, STAGES = "results.json", "report.html", "searches.jso
 Say = Callable[[str], None]
 
 FOUND = "found.jsonl"
-_LARGEST_BATCH = 64
-_NEGATIVES = 2
-_EVALUATIONS = 5
-"""Points on the curve over training, beside the one before it."""
 _WATCHED_QUERIES, _WATCHED_PASSAGES = 200, 500
 _MINING = MiningConfig(
     miners=(Miner(method="bm25", first=2, last=50, count=2), Miner(method="dense", first=2, last=50, count=2)),
@@ -191,10 +185,21 @@ class _Run:
     def train(self) -> History:
         """Train within the budget of tokens."""
         encoder = load(self.start_from or self.stages / "start" / MODEL, dtype="float32")
-        path = self.stages / "mined" / TRAIN
-        config, examples = self._training(encoder, path)
-        steps = config.epochs * (examples // config.batches.size)
-        self.say(f"training on {examples:,} examples, batches of {config.batches.size}, about {steps} steps")
+        tokens, seed = self.config.training_tokens, self.config.seed
+        path = self.stages / "chosen" / TRAIN
+
+        def work(folder: Path) -> dict[str, Any]:
+            mined = list(read_examples(self.stages / "mined" / TRAIN))
+            chosen = budget.choose(encoder, mined, tokens=tokens, seed=seed)
+            write_examples(folder / TRAIN, chosen)
+            return {"mined": len(mined), "chosen": len(chosen)}
+
+        inputs: dict[str, Path | str] = {"mined": self.stages / "mined", "model": encoder.fingerprint}
+        run_stage("choose", path.parent, work, inputs=inputs, config={"tokens": tokens, "seed": seed})
+        examples = list(read_examples(path))
+        config = budget.settings(encoder, examples, tokens=tokens, seed=seed)
+        steps = config.epochs * (len(examples) // config.batches.size)
+        self.say(f"training on {len(examples):,} examples, batches of {config.batches.size}, about {steps} steps")
         small = watched(self.data, "dev", queries=_WATCHED_QUERIES, passages=_WATCHED_PASSAGES)
 
         def scores(trainee: Encoder) -> Mapping[str, float]:
@@ -202,7 +207,7 @@ class _Run:
             return {"ndcg_at_10": result.intervals["ndcg_at_10"].value}
 
         train_files(
-            self.stages / "mined" / TRAIN,
+            path,
             encoder,
             self.trained,
             config,
@@ -211,30 +216,6 @@ class _Run:
             measured_on=_fingerprint(small),
         )
         return History.read(self.trained)
-
-    def _training(self, encoder: Encoder, path: Path) -> tuple[TrainConfig, int]:
-        """Fit batch and epochs to the data and the budget."""
-        examples = list(read_examples(path))
-        size = max(2, min(_LARGEST_BATCH, len(examples) // 4))
-        sample = random.Random(self.config.seed).sample(examples, min(256, len(examples)))
-        texts = [text for e in sample for text in (e.pos[0], *e.neg[:_NEGATIVES])]
-        tokens = sum(map(len, encoder.tokenize(texts, role="document")))
-        tokens += sum(map(len, encoder.tokenize([e.query for e in sample], role="query")))
-        epochs = round(self.config.training_tokens / max(1, tokens / len(sample) * len(examples)))
-        epochs = min(8, max(1, epochs))
-        steps = max(1, epochs * (len(examples) // size))
-        return (
-            TrainConfig(
-                loss=LossConfig(temperature=0.05, hardness="importance", strength=1.0),
-                batches=BatchConfig(size=size, negatives=_NEGATIVES),
-                epochs=epochs,
-                learning_rate=3e-4,
-                eval_steps=max(1, -(-steps // _EVALUATIONS)),
-                save_steps=max(1, steps // 10),
-                seed=self.config.seed,
-            ),
-            len(examples),
-        )
 
     # ----------------------------------------------------------------------- after training
 
@@ -281,8 +262,9 @@ class _Run:
             ],
             settings={"quickstart": self.config, "start": self.start_from or "fresh"},
             notes=[
-                "before: the model training starts from. after: the same model, trained. hybrid: reciprocal rank "
-                "fusion of after and bm25. Measured on test queries that training never saw.",
+                "before: the model training starts from. after: its weights at the best evaluation on a sample of the "
+                "dev queries. hybrid: reciprocal rank fusion of after and bm25. Measured on test queries, which "
+                "training never saw.",
                 f"The exported model, loaded by transformers and sentence-transformers, gives the same vectors to "
                 f"{difference:.0e}.",
             ],

@@ -10,6 +10,7 @@ from zhihui.errors import InputError
 from zhihui.records.rejects import BadRow, RejectLog
 from zhihui.records.retrieval import Passage, RetrievalSet
 from zhihui.records.rows import Row, read_rows, write_rows
+from zhihui.records.shipped import set_name
 from zhihui.runs import atomic_open
 
 T = TypeVar("T")
@@ -19,6 +20,19 @@ _HEADER = ("query-id", "corpus-id", "score")
 def is_beir(path: Path) -> bool:
     """Whether a path is a folder in the BEIR layout."""
     return path.is_dir() and any(_variants(path, "corpus"))
+
+
+def check_split(folder: Path, split: str) -> None:
+    """See by the names of its files that a BEIR folder has judgements of a split.
+
+    Raises:
+        InputError: not a BEIR folder, or no such split; the message names those there are.
+    """
+    if not is_beir(folder):
+        raise InputError(f"{folder}: not a BEIR folder; it needs corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    found = sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
+    if split not in found:
+        raise InputError(f"{folder}: no split {split!r}; there are: {', '.join(found) or 'none'}")
 
 
 def read_beir(folder: Path, *, rejects: RejectLog | None = None) -> RetrievalSet:
@@ -43,7 +57,7 @@ def read_beir(folder: Path, *, rejects: RejectLog | None = None) -> RetrievalSet
         if not found:
             raise InputError(f"{folder}: no usable {what}")
     qrels = {file.stem: _read_qrels(file, corpus, queries, rejects) for file in files}
-    return RetrievalSet(name=folder.resolve().name, corpus=corpus, queries=queries, qrels=qrels)
+    return RetrievalSet(name=set_name(folder), corpus=corpus, queries=queries, qrels=qrels)
 
 
 def write_beir(folder: Path, data: RetrievalSet) -> None:

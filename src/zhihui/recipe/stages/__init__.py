@@ -1,0 +1,18 @@
+"""The stages there are: one module each with a class `Stage`, imported when a recipe names it.
+
+To add one: a module here, and its name below.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from zhihui.recipe.stage import Stage
+
+STAGES = ("convert", "build", "export", "mine", "train", "evaluate", "encode")
+
+
+def stage_named(name: str) -> type[Stage]:
+    """Return a stage's class; `name` is one of `STAGES`."""
+    found: type[Stage] = import_module(f"{__name__}.{name}").Stage
+    return found
