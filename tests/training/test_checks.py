@@ -89,6 +89,14 @@ def test_settings_out_of_bounds_are_refused(settings, message):
         TrainConfig(**settings)
 
 
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_sharded_training_is_refused(examples, monkeypatch, name):
+    check(CONFIG, examples, [[0], [2]], dimension=64, measured=False, processes=Processes())
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(InputError, match=f"{name} is set, and sharded training is not supported"):
+        check(CONFIG, examples, [[0], [2]], dimension=64, measured=False, processes=Processes())
+
+
 def test_settings_of_a_data_set_are_checked_and_named():
     with pytest.raises(InputError, match=r"sets\.a: batch size 1 has no in-batch negatives"):
         BatchConfig(sets={"a": SetConfig(size=1)})

@@ -26,6 +26,9 @@ from zhihui.training.refresh import RefreshConfig
 from zhihui.training.stage import train_files
 from zhihui.training.trainer import train
 
+# Python 3.12 warns at forking a process with threads, as a test runner's may be.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 CONFIG = TrainConfig(
     loss=LossConfig(temperature=0.05, learn_temperature=True, hardness="importance", strength=1.0),
     batches=BatchConfig(size=8, negatives=2, sets={"购买": SetConfig(size=6, loss_weight=2.0)}),

@@ -53,6 +53,7 @@ def test_a_fresh_negative_is_judged_by_its_own_first_similarity_until_the_reserv
         note(found, 2, 0.2)
         found.refresh(Processes())
         assert found.active(0)[0] == expected
+        assert found.refresh(Processes()) == 0, "nothing is known yet of the fresh one"
     note(found, 3, 0.7, row=1)
     note(found, 4, 0.2, row=1)
     assert found.refresh(Processes()) == 0

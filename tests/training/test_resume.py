@@ -26,6 +26,9 @@ from zhihui.training.config import TrainConfig
 from zhihui.training.history import History
 from zhihui.training.trainer import train
 
+# Python 3.12 warns at forking a process with threads, as a test runner's may be.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 CONFIG = replace(test_processes.CONFIG, workers=0)
 
 

@@ -21,6 +21,9 @@ from zhihui.training.memory import MemoryConfig
 from zhihui.training.processes import Processes
 from zhihui.training.step import step_gradients
 
+# Python 3.12 warns at forking a process with threads, as a test runner's may be.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 TERMS = ("query_query", "passage_query", "passage_passage")
 FEW, MANY = range(5), range(24)
 

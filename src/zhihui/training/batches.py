@@ -56,8 +56,8 @@ class BatchConfig:
     weights: dict[str, float] = field(default_factory=dict)
     """Explicit shares by data set, in place of `mixing`; all data sets must be named."""
     near_duplicates: float | None = 0.9
-    """Positives of which this share of three-character sequences agrees do not meet in a batch; None compares whole
-    texts only."""
+    """Positives of which this share of three-character sequences agrees do not meet in a batch, at a cost of about
+    0.1 ms a row and pass; None compares whole texts only."""
     sets: dict[str, SetConfig] = field(default_factory=dict)
     """What is different for a data set, by its name (`source`); "" names rows without one."""
 

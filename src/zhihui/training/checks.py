@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -33,6 +34,10 @@ def check(
     Raises:
         InputError: the setting, its value, and how to mend it.
     """
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+        if os.environ.get(name, "false").lower() in ("1", "true"):
+            # Sharded weights are gathered at every chunk, and processes have different numbers of chunks.
+            raise InputError(f"{name} is set, and sharded training is not supported; start with plain torchrun")
     for name in ("patience", "metric"):
         if getattr(config, name) and not measured:
             raise InputError(f"{name} {getattr(config, name)} needs an evaluation; give a set to measure on (--dev)")

@@ -112,9 +112,9 @@ class Memory:
 
     def read(self, folder: Path, device: torch.device) -> None:
         """Take over what `write` wrote."""
-        with safe_open(folder / _FILE, "pt", device=str(device)) as stored:
+        with safe_open(folder / _FILE, "pt") as stored:
             self._of = {
-                source: Remembered(*(stored.get_tensor(f"{number}.{name}") for name in Remembered._fields))
+                source: Remembered(*(stored.get_tensor(f"{number}.{name}").to(device) for name in Remembered._fields))
                 for number, source in sorted((stored.metadata() or {}).items(), key=lambda item: int(item[0]))
             }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class Alike:
             self._texts.append(each)
 
     def _has(self, text: Sketch) -> bool:
-        shared = Counter(place for value in text.lowest for place in self._places.get(value, ()))
+        shared = Counter(chain.from_iterable(map(self._places.get, text.lowest, repeat(()))))
         for place, count in shared.items():
             other = self._texts[place]
             # Two texts at the threshold share about that share of the lowest hashes: half of it is far below chance.

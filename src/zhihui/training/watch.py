@@ -88,7 +88,7 @@ class Watch(TrainerCallback):
         if self.config.keep == "best":
             self.processes.wait()  # until the first has written them
             step, _ = self.history.evaluations[self.history.best(self.config.metric)]
-            self.encoder.load_state_dict(load_file(self._best(step), device=str(self.encoder.device)))
+            self.encoder.load_state_dict(load_file(self._best(step)))
         elif self.trainer.average is not None:
             self.trainer.average.apply()
 
