@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhihui.encoder import Encoder, build, load
+from zhihui.encoder import Encoder, load
 from zhihui.encoder.cache import CachedEncoder
-from zhihui.encoder.export import export
+from zhihui.encoder.stage import BuildConfig, build_files
 from zhihui.errors import InputError
 from zhihui.evaluation import (
     Bm25System,
@@ -158,17 +158,9 @@ class _Run:
         """Build or load the model that training starts from."""
         if self.start_from is not None:
             return load(self.start_from, dtype="float32")
-        train = [self.data.queries[key] for key in self.data.qrels["train"]]
-        texts = [*(passage.full for passage in self.data.corpus.values()), *train]
-
-        def work(folder: Path) -> dict[str, Any]:
-            encoder = build(self.config.shape, texts, seed=self.config.seed)
-            export(encoder, folder / MODEL, overwrite=True)
-            return {"parameters": sum(p.numel() for p in encoder.parameters()), "tokens": len(encoder.tokenizer)}
-
-        config = {"shape": self.config.shape, "seed": self.config.seed}
         self.say(f"building a fresh {self.config.shape} model and its tokenizer on the set's own text")
-        run_stage("build", self.stages / "start", work, inputs={"set": self.stages / "data"}, config=config)
+        config = BuildConfig(shape=self.config.shape, seed=self.config.seed)
+        build_files(self.stages / "data", self.stages / "start", config)
         return load(self.stages / "start" / MODEL)
 
     def cached(self, encoder: Encoder) -> CachedEncoder:
