@@ -14,9 +14,9 @@ Role = Literal["judge", "writer"]
 Failure = Literal[
     "refused", "content_filter", "cut_off", "not_json", "wrong_schema", "too_long", "unreachable", "not_recorded"
 ]
-"""Why there is no answer: the teacher refused, its provider's filter stepped in, the answer hit its length limit, was no
-JSON or not of the schema, the prompt does not fit the context, the endpoint failed to the last retry, or a recording
-does not hold the request."""
+"""Why there is no answer: the teacher refused, its provider's filter stepped in, the answer was cut at its length
+limit, was no JSON or not of the schema, the prompt does not fit the context, the endpoint failed to the last retry, or
+a recording does not hold the request."""
 
 
 @dataclass(frozen=True, kw_only=True)
