@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from zhihui.training.sharding import local, part_of, whole
+
 _FILE = "average.safetensors"
 
 
@@ -45,16 +47,22 @@ class Average:
         for name, p in self.trained.items():
             p.copy_(self.average[name])
 
+    @torch.no_grad()
     def _swap(self) -> None:
         for name, p in self.trained.items():
-            p.data, self.average[name] = self.average[name], p.data
+            kept = p.clone()
+            p.copy_(self.average[name])
+            self.average[name].copy_(kept)
 
-    def write(self, folder: Path) -> None:
-        """Write the state into a folder."""
-        save_file(self.average, folder / _FILE)
+    def write(self, folder: Path, *, first: bool) -> None:
+        """Write the state into a folder; all processes call it, the first writes."""
+        state = {name: whole(tensor) for name, tensor in self.average.items()}
+        if first:
+            save_file(state, folder / _FILE)
 
     def read(self, folder: Path, steps: int) -> None:
         """Take over what `write` wrote after so many steps."""
         self.steps = steps
         for name, tensor in load_file(folder / _FILE).items():
-            self.average[name].copy_(tensor)
+            own = self.average[name]
+            local(own).copy_(part_of(tensor, own))

@@ -36,8 +36,9 @@ def check(
     """
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
         if os.environ.get(name, "false").lower() in ("1", "true"):
-            # Sharded weights are gathered at every chunk, and processes have different numbers of chunks.
-            raise InputError(f"{name} is set, and sharded training is not supported; start with plain torchrun")
+            raise InputError(f"{name} is set; start with torchrun in place of accelerate, and use the setting shard")
+    if config.shard and processes.size == 1:
+        raise InputError("shard needs several processes; start with torchrun --nproc-per-node N, or set it to false")
     for name in ("patience", "metric"):
         if getattr(config, name) and not measured:
             raise InputError(f"{name} {getattr(config, name)} needs an evaluation; give a set to measure on (--dev)")

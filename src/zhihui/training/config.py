@@ -42,6 +42,8 @@ class TrainConfig:
     """Gradients of a larger norm are scaled down to it."""
     bf16: bool = False
     """Whether to compute in bf16 with fp32 weights (autocast)."""
+    shard: bool = False
+    """Whether the processes of torchrun share out weights, gradients and moments (FSDP2), or each holds all of them."""
     gradient_checkpointing: bool = False
     """Whether to recompute activations layer by layer, trading time for memory."""
     eval_steps: int = 0
@@ -83,5 +85,9 @@ class TrainConfig:
             raise InputError(f"patience {self.patience} counts evaluations on the way; set eval_steps too")
         if not 0.0 <= self.ema < 1.0:
             raise InputError(f"ema {self.ema} is no decay; use 0 (none) or more and less than 1")
+        if self.shard and self.lora is not None and self.lora.quantize:
+            raise InputError(
+                "lora.quantize: layers of 4 bits cannot be shared out; set shard or lora.quantize to false"
+            )
         if self.log_steps < 1:
             raise InputError(f"log_steps {self.log_steps} is too few; use at least 1")

@@ -47,6 +47,7 @@ def cached_backward(
     *,
     device: torch.device,
     no_sync: Callable[[], AbstractContextManager[object]] = nullcontext,
+    agreed: Callable[[int, int], tuple[int, int]] | None = None,
     padded: bool = False,
     scale: float = 1.0,
 ) -> Tensor:
@@ -60,32 +61,38 @@ def cached_backward(
         device: where to encode.
         no_sync: context in which gradients are not synchronised between processes; all backward passes but the last
             run in it, so there is one synchronisation a step.
+        agreed: where encoding takes all processes at once (sharded weights), turns this process's number of chunks and
+            of those that keep their graph into the most and the least of any; None where each encodes alone.
         padded: whether `encode` pads what is packed, so that padding counts as tokens.
         scale: factor on the gradients (accumulation).
     """
     distinct, place = _distinct(sequences)
     plan = plan_batches([len(s) for s in distinct], config.chunk_tokens, padded=padded)
     packs = [pack([distinct[i] for i in indices]) for indices in plan]
-    # The last chunks keep their graph: they are the next to be needed.
-    split = len(packs) - _kept([len(packed.ids) for packed in packs], config.graph_tokens)
+    count, kept = len(packs), _kept([len(packed.ids) for packed in packs], config.graph_tokens)
+    if agreed is not None:
+        count, kept = agreed(count, kept)
+    idle = count - len(packs)  # chunks encoded because others have more, for nothing
+    packs = [*[pack([min(distinct, key=len)])] * idle, *packs]
+    split = count - kept  # the last chunks keep their graph: they are the next to be needed
     random: list[_RandomState] = []
     vectors: list[Tensor] = []
     for number, packed in enumerate(packs):
         random.append(_RandomState.now(device))
-        synchronised = split == 0 and number == len(packs) - 1
+        synchronised = split == 0 and number == count - 1
         with nullcontext() if synchronised else no_sync(), torch.set_grad_enabled(number >= split):
             vectors.append(encode(packed.to(device)))
 
     row = torch.empty(len(distinct), dtype=torch.long)
     row[torch.tensor([i for indices in plan for i in indices])] = torch.arange(len(distinct))
     rows = row[place].to(device)  # where the vector of each sequence stands among the chunks' `[S]`
-    joined = torch.cat([v.detach() for v in vectors])
+    joined = torch.cat([v.detach() for v in vectors[idle:]])
     loss, gradient = gradients(joined[rows])
     summed = torch.zeros_like(joined).index_add_(0, rows, gradient.to(joined.dtype) * scale)
-    pieces = torch.split(summed, [len(indices) for indices in plan])
+    pieces = [*map(torch.zeros_like, vectors[:idle]), *torch.split(summed, [len(indices) for indices in plan])]
 
     with nullcontext() if split == 0 else no_sync():
-        torch.autograd.backward(vectors[split:], list(pieces[split:]))
+        torch.autograd.backward(vectors[split:], pieces[split:])
     del vectors
     for number in range(split):
         with nullcontext() if number == split - 1 else no_sync(), random[number].replayed():

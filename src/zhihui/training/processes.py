@@ -90,6 +90,15 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def extremes(self, most: int, least: int) -> tuple[int, int]:
+        """Return the greatest of one number and the least of another over processes."""
+        if self.size == 1:
+            return most, least
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        both = torch.tensor([most, -least], device=device)
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+        return int(both[0]), -int(both[1])
+
     def from_first(self, value: Any = None) -> Any:
         """Return what the first process gives; the others wait for it.
 

@@ -74,7 +74,7 @@ def train_files(
         if config.lora is not None:
             apply_lora(encoder, config.lora, seed=config.seed)
         history = train(encoder, examples, config, checkpoints, evaluate=evaluate, logs=folder / LOGS)
-        if config.lora is not None:
+        if config.lora is not None and (processes.first or not config.shard):
             merge_lora(encoder, [example.pos[0] for example in examples[:_MERGE_TEXTS]])
         return len(examples), history, rejects
 

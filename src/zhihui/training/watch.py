@@ -51,7 +51,6 @@ class Watch(TrainerCallback):
         """
         self.trainer, self.config, self.folder, self.history = trainer, config, folder, history
         self.processes, self.evaluate, self.steps, self.logging = processes, evaluate, steps, logging
-        self.encoder: Encoder = trainer.trainee.encoder
         self.every = config.eval_steps or steps
         self.bar: Bar | None = None
 
@@ -85,24 +84,26 @@ class Watch(TrainerCallback):
 
     def finish(self) -> None:
         """Give the encoder the weights that the run ends with."""
-        if self.config.keep == "best":
-            self.processes.wait()  # until the first has written them
-            step, _ = self.history.evaluations[self.history.best(self.config.metric)]
-            self.encoder.load_state_dict(load_file(self._best(step)))
-        elif self.trainer.average is not None:
+        if self.trainer.average is not None and self.config.keep != "best":
             self.trainer.average.apply()
+        self.trainer.publish()
+        self.processes.wait()  # until the first has written the best
+        if self.config.keep == "best" and (self.processes.first or not self.config.shard):
+            step, _ = self.history.evaluations[self.history.best(self.config.metric)]
+            self.trainer.encoder.load_state_dict(load_file(self._best(step)))
 
     def _measure(self, step: int, control: Any) -> None:
         if self.evaluate is None:
             return
-        device = self.encoder.device
+        device = self.trainer.args.device
         average = self.trainer.average
         # Evaluation must not move the random stream: a run that measures and one that does not are the same run.
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             nullcontext() if average is None else average.applied(),
+            self.trainer.whole() as encoder,
         ):
-            found = dict(self.evaluate(self.encoder)) if self.processes.first else None
+            found = dict(self.evaluate(encoder)) if self.processes.first else None
             found = self.processes.from_first(found)
             if self.config.metric is not None and self.config.metric not in found:
                 raise InputError(f"metric {self.config.metric!r} is not measured; there are: {', '.join(found)}")
@@ -110,16 +111,16 @@ class Watch(TrainerCallback):
             self._log({f"eval_{name}": value for name, value in found.items()})
             best = self.history.best(self.config.metric) if found else 0
             if self.config.keep == "best" and best == len(self.history.evaluations) - 1 and self.processes.first:
-                self._keep(step)
+                self._keep(step, encoder)
         if self.config.patience and len(self.history.evaluations) - 1 - best >= self.config.patience:
             control.should_training_stop = True
 
-    def _keep(self, step: int) -> None:
+    def _keep(self, step: int, encoder: Encoder) -> None:
         """Write the weights of the best evaluation so far, whole or not at all."""
         path = self._best(step)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        save_file(self.encoder.state_dict(), partial)
+        save_file(encoder.state_dict(), partial)
         partial.replace(path)
         if not self.config.save_steps:
             drop_worse(self.folder, step)
