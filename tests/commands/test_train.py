@@ -48,6 +48,11 @@ def test_it_trains_measures_and_writes_a_model(zhihui, files, tmp_path):
     assert "after 6 steps: ndcg_at_10" in outcome.out
     assert (out / "model" / "modules.json").is_file()
     assert not (out / "checkpoints").exists()
+    shown = (out / "preflight.txt").read_text()
+    assert shown.strip() in outcome.err, "what the run is about to do is shown before it is done"
+    assert "query, " in shown
+    assert "ends with EOS" in shown
+    assert "memory: about " in shown
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["config"]["batches"]["size"] == 4
     assert manifest["config"]["loss"]["temperature"] == 0.02, "defaults are written down too"
@@ -124,3 +129,37 @@ def test_a_missing_model_and_split_are_named(zhihui, files, tmp_path):
     outcome = zhihui("train", files / "train.jsonl", "--model", files / "start", "--out", tmp_path / "run", *more)
     assert outcome.status == 2
     assert "no split 'valid'" in outcome.err
+
+
+def test_a_decoder_is_adapted_and_the_adapted_model_is_trained_by_a_recipe(zhihui, files, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"{subject}要放在干燥阴凉的地方。\n" for subject in SUBJECTS), encoding="utf-8")
+    out = tmp_path / "adapted"
+    outcome = zhihui("adapt", texts, "--model", files / "start", "--out", out, "--set", "epochs=3")
+    assert outcome.status == 0, outcome.err
+    assert "10 texts, 3 steps" in outcome.out
+    assert (out / "model" / "modules.json").is_file()
+    before, after = (load_file(folder / "model.safetensors") for folder in (files / "start", out / "model"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+    recipe = tmp_path / "recipe.yaml"
+    stages = {
+        "adapt": {"texts": str(texts), "model": str(files / "start"), "epochs": 3},
+        "train": {"data": str(files / "train.jsonl"), "model": "$adapt", "batches": {"size": 4}},
+    }
+    recipe.write_text(yaml.safe_dump({"about": "Both.", "stages": stages}, sort_keys=False), encoding="utf-8")
+    outcome = zhihui("run", recipe, "--out", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    first, second = (load_file(at / "model" / "model.safetensors") for at in (out, tmp_path / "run" / "adapt"))
+    assert all(torch.equal(first[name], second[name]) for name in first), "the verb and the stage do the same"
+    assert (tmp_path / "run" / "train" / "model" / "modules.json").is_file()
+
+
+def test_adaptation_says_what_is_wrong_with_a_setting(zhihui, files, tmp_path):
+    outcome = zhihui(
+        "adapt", files / "train.jsonl", "--model", files / "start", "--out", tmp_path / "a", "--set", "shar=0.3"
+    )
+    assert outcome.status == 2
+    assert "shar" in outcome.err
+    assert "share" in outcome.err
+    assert not (tmp_path / "a").exists()

@@ -90,10 +90,10 @@ def test_settings_out_of_bounds_are_refused(settings, message):
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_sharded_training_is_refused(examples, monkeypatch, name):
+def test_sharding_by_others_is_refused(examples, monkeypatch, name):
     check(CONFIG, examples, [[0], [2]], dimension=64, measured=False, processes=Processes())
     monkeypatch.setenv(name, "true")
-    with pytest.raises(InputError, match=f"{name} is set, and sharded training is not supported"):
+    with pytest.raises(InputError, match=f"{name} is set; start with torchrun in place of accelerate"):
         check(CONFIG, examples, [[0], [2]], dimension=64, measured=False, processes=Processes())
 
 

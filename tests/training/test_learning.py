@@ -153,7 +153,7 @@ def test_grades_move_the_model(shared_model, examples, tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(model, examples, tmp_path, monkeypatch):
-    import zhihui.training.trainer as module
+    import zhihui.training.loop as module
 
     def torn(*arguments, **options):
         step = real(*arguments, **options)

@@ -18,12 +18,14 @@ import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
 from toy import start
 
-import zhihui.training.trainer as trainer_module
+import zhihui.training.loop as loop_module
 from zhihui.encoder import Encoder
 from zhihui.records import Example
 from zhihui.training.collate import Batches
 from zhihui.training.config import TrainConfig
 from zhihui.training.history import History
+from zhihui.training.processes import Processes
+from zhihui.training.refresh import Reserves
 from zhihui.training.trainer import train
 
 # Python 3.12 warns at forking a process with threads, as a test runner's may be.
@@ -40,7 +42,7 @@ def run_to_the_end(folder: Path, model: Encoder, examples: list[Example], config
     for module in model.modules():
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.2
-    gradients = trainer_module.step_gradients
+    gradients = loop_module.step_gradients
     first = os.environ.get("RANK", "0") == "0"
 
     def dying(vectors: Any, batch: Any, *arguments: Any, **options: Any) -> Any:
@@ -51,7 +53,7 @@ def run_to_the_end(folder: Path, model: Encoder, examples: list[Example], config
             os.kill(os.getpid(), signal.SIGKILL)
         return gradients(vectors, batch, *arguments, **options)
 
-    trainer_module.step_gradients = dying
+    loop_module.step_gradients = dying
     folder.mkdir(exist_ok=True)
     history = train(model, examples, config, folder, evaluate=test_processes.evaluate)
     if first:
@@ -146,17 +148,19 @@ def test_what_a_checkpoint_holds_comes_back_to_the_bit(shared_model, examples, t
     forked(run_to_the_end, tmp_path, shared_model, examples, config, 5)
     (checkpoint,) = tmp_path.glob("checkpoint-*")
     data = Batches(shared_model, examples, [[0, 4]] * 8, config.batches, seed=0)
-    trainee = trainer_module.Trainee(copy.deepcopy(shared_model), config.loss)
-    data.reserves = trainer_module.Reserves(examples, config.batches, config.refresh)
+    trainee = loop_module.Trainee(copy.deepcopy(shared_model), config.loss)
+    data.reserves = Reserves(examples, config.batches, config.refresh)
     history = History.read(checkpoint)
-    trainer = trainer_module._Trainer(
-        trainee, config, tmp_path, data, history, trainer_module.Processes(), torch.device("cpu")
+    trainer = loop_module.Loop(
+        trainee, trainee.encoder, config, tmp_path, data, history, Processes(), torch.device("cpu")
     )
     trainer.restore(checkpoint)
     again = tmp_path / "again"
     again.mkdir()
-    for part, name in ((trainer.memory, "memory"), (trainer.average, "average"), (trainer.reserves, "reserves")):
-        part.write(again)
+    trainer.memory.write(again)
+    trainer.average.write(again, first=True)
+    trainer.reserves.write(again)
+    for name in ("memory", "average", "reserves"):
         before, after = (load_file(folder / f"{name}.safetensors") for folder in (checkpoint, again))
         assert len(before) > 2
         assert all(tensor.numel() for tensor in before.values())

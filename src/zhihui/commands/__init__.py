@@ -6,7 +6,23 @@ from importlib import import_module
 
 import typer
 
-VERBS = ("quickstart", "run", "mine", "train", "eval", "encode", "export", "convert", "stats", "doctor")
+VERBS = (
+    "quickstart",
+    "run",
+    "chunk",
+    "dedup",
+    "synth",
+    "refine",
+    "mine",
+    "adapt",
+    "train",
+    "eval",
+    "encode",
+    "export",
+    "convert",
+    "stats",
+    "doctor",
+)
 """In the order of `zhihui --help`. The module of `eval` is `evaluate`: Python keeps the short name for itself."""
 
 _MODULE = {"eval": "evaluate"}

@@ -41,6 +41,7 @@ def command(
 ) -> None:
     """Train a model; a run that was killed goes on from its last checkpoint (save_steps)."""
     from dataclasses import asdict
+    from functools import partial
 
     import yaml
 
@@ -84,6 +85,7 @@ def command(
         measured_on=measured_on,
         quarantine=on_error is OnError.QUARANTINE,
         overwrite=overwrite,
+        told=None if as_json else partial(typer.echo, err=True),
     )
     if not processes.first:
         return

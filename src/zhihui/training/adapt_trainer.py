@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from zhihui.encoder.packing import pack
 from zhihui.errors import RunFailure
 from zhihui.progress import Bar
+from zhihui.training.arguments import arguments
 from zhihui.training.history import History, remove_older_checkpoints
 
 if TYPE_CHECKING:
@@ -27,26 +28,9 @@ class AdaptTrainer(Trainer):
 
     def __init__(self, predictor: Predictor, config: AdaptConfig, folder: Path, data: Steps, history: History) -> None:
         """Prepare a run; `history` grows with it."""
-        arguments = TrainingArguments(
-            output_dir=str(folder),
-            max_steps=len(data),
-            per_device_train_batch_size=1,  # one item of the data is a whole step
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=math.ceil(config.warmup * len(data)),
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            bf16=config.bf16,
-            seed=config.seed,
-            save_strategy="steps" if config.save_steps else "no",
-            save_steps=config.save_steps or 1,
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            use_cpu=predictor.encoder.device.type == "cpu",
-        )
-        super().__init__(model=predictor, args=arguments, train_dataset=data)
+        on_cpu = predictor.encoder.device.type == "cpu"
+        told = arguments(config, folder, steps=len(data), on_cpu=on_cpu, report_to="none")
+        super().__init__(model=predictor, args=told, train_dataset=data)
         self.history = history
         self.remove_callback(PrinterCallback)
         self.add_callback(_Shown(len(data), history))

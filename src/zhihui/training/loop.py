@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from zhihui.encoder.encoder import Encoder
 from zhihui.errors import RunFailure
 from zhihui.runs import write_json
+from zhihui.training.arguments import arguments
 from zhihui.training.averaging import Average
 from zhihui.training.collate import Batch, Batches
 from zhihui.training.config import TrainConfig
@@ -28,33 +29,6 @@ from zhihui.training.trainee import Trainee
 from zhihui.training.watch import drop_worse
 
 BAD_BATCH = "bad_batch.json"
-
-
-def _arguments(
-    config: TrainConfig, folder: Path, *, steps: int, on_cpu: bool, processes: Processes
-) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=1,  # one item of the data is a whole batch
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(config.warmup * steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.bf16,
-        seed=config.seed,
-        save_strategy="steps" if config.save_steps else "no",
-        save_steps=config.save_steps or 1,
-        logging_strategy="no",
-        report_to=[name for name in config.report_to or () if name != "tensorboard"] or "none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        ignore_data_skip=True,  # the loader begins where the run is
-        ddp_backend="gloo" if on_cpu and processes.size > 1 else None,
-        ddp_find_unused_parameters=False,
-        use_cpu=on_cpu,
-    )
 
 
 class Loop(Trainer):
@@ -71,8 +45,18 @@ class Loop(Trainer):
         processes: Processes,
         device: torch.device,
     ) -> None:
-        arguments = _arguments(config, folder, steps=len(data), on_cpu=device.type == "cpu", processes=processes)
-        super().__init__(model=trainee, args=arguments, train_dataset=data)
+        on_cpu = device.type == "cpu"
+        told = arguments(
+            config,
+            folder,
+            steps=len(data),
+            on_cpu=on_cpu,
+            report_to=[name for name in config.report_to or () if name != "tensorboard"] or "none",
+            ignore_data_skip=True,  # the loader begins where the run is
+            ddp_backend="gloo" if on_cpu and processes.size > 1 else None,
+            ddp_find_unused_parameters=False,
+        )
+        super().__init__(model=trainee, args=told, train_dataset=data)
         self.trainee, self.encoder = trainee, encoder
         self.config, self.history, self.processes = config, history, processes
         self.reserves = data.reserves

@@ -79,6 +79,8 @@ class Preflight:
     steps: int
     tokens_per_step: int
     """Of the texts that are encoded, each distinct one once; the mean of a few steps."""
+    shared: bool
+    """Whether processes share out weights, gradients and moments; `memory` counts them whole."""
     memory: Memory | None
     """None where nothing was measured."""
     seconds: float | None
@@ -86,7 +88,13 @@ class Preflight:
 
 
 def preflight(
-    encoder: Encoder, examples: Sequence[Example], config: TrainConfig, *, show: int = 2, measure: bool = True
+    encoder: Encoder,
+    examples: Sequence[Example],
+    config: TrainConfig,
+    *,
+    batches: Sequence[list[int]] | None = None,
+    show: int = 2,
+    measure: bool = True,
 ) -> Preflight:
     """Look at a run before it starts; nothing is changed.
 
@@ -94,6 +102,7 @@ def preflight(
         encoder: the starting model, with its adapters if it has any.
         examples: the data.
         config: the run.
+        batches: its plan, where it is made already.
         show: examples to tokenize for the eye.
         measure: whether to compute one chunk, for the estimates of memory and time.
 
@@ -102,7 +111,8 @@ def preflight(
     """
     if not examples:
         raise InputError("no examples to train on; give at least one batch of them")
-    batches = plan(examples, config.batches, epochs=config.epochs, seed=config.seed)
+    if batches is None:
+        batches = plan(examples, config.batches, epochs=config.epochs, seed=config.seed)
     data = Batches(encoder, examples, batches, config.batches, seed=config.seed)
     draw = random.Random(config.seed)
     looked_at = sorted(draw.sample(range(len(examples)), min(SAMPLE, len(examples))))
@@ -131,6 +141,7 @@ def preflight(
         steps_per_epoch=len(batches) // config.epochs,
         steps=len(batches),
         tokens_per_step=per_step,
+        shared=config.shard,
         memory=memory,
         seconds=seconds,
     )
@@ -222,8 +233,9 @@ def show(found: Preflight) -> str:
         f"steps: {found.steps:,}, {found.steps_per_epoch:,} an epoch, about {found.tokens_per_step:,} tokens each"
     )
     if found.memory is not None:
+        whole = "; weights, gradients and optimizer before they are shared out" if found.shared else ""
         parts = ", ".join(f"{name} {_size(size)}" for name, size in vars(found.memory).items())
-        lines.append(f"memory: about {_size(found.memory.total)} a process ({parts})")
+        lines.append(f"memory: about {_size(found.memory.total)} a process ({parts}){whole}")
     if found.seconds is not None:
         lines.append(f"time: about {_duration(found.seconds)} without evaluations")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from zhihui.training.processes import Processes
 
 MODEL = "model"
 LOGS = "logs"
+PREFLIGHT = "preflight.txt"
 _CHECKPOINTS = "checkpoints"
 _MERGE_TEXTS = 16
 """Passages whose vectors must be the same before and after LoRA's adapters are merged."""
@@ -39,8 +40,9 @@ def train_files(
     measured_on: str | None = None,
     quarantine: bool = False,
     overwrite: bool = False,
+    told: Callable[[str], None] | None = None,
 ) -> Manifest:
-    """Train a model on a data set; `out` gets `model/`, as exported, and history.json.
+    """Train a model on a data set; `out` gets `model/`, as exported, history.json and preflight.txt.
 
     The export is checked: transformers and sentence-transformers get the same vectors from it. A run that was killed
     goes on from its last checkpoint, to the same weights.
@@ -55,6 +57,7 @@ def train_files(
         measured_on: fingerprint of what `evaluate` measures on; its results are part of the run.
         quarantine: set unusable rows aside in rejected.jsonl in place of stopping at the first.
         overwrite: replace a finished run of other inputs or settings.
+        told: what preflight.txt says, before the first step: examples as the model sees them, memory and time.
 
     Raises:
         InputError: unusable data, or too little of it for a batch.
@@ -62,6 +65,7 @@ def train_files(
     """
     require("accelerate", extra="train", purpose="training")
     from zhihui.training.lora import apply_lora, merge_lora
+    from zhihui.training.preflight import show
     from zhihui.training.trainer import train
 
     processes = Processes.join(cpu=encoder.device.type == "cpu")
@@ -73,7 +77,16 @@ def train_files(
         checkpoints.mkdir(exist_ok=True)
         if config.lora is not None:
             apply_lora(encoder, config.lora, seed=config.seed)
-        history = train(encoder, examples, config, checkpoints, evaluate=evaluate, logs=folder / LOGS)
+
+        def announce(found: Any) -> None:
+            text = show(found)
+            (folder / PREFLIGHT).write_text(text + "\n", encoding="utf-8")
+            if told is not None:
+                told(text)
+
+        history = train(
+            encoder, examples, config, checkpoints, evaluate=evaluate, logs=folder / LOGS, announce=announce
+        )
         if config.lora is not None and (processes.first or not config.shard):
             merge_lora(encoder, [example.pos[0] for example in examples[:_MERGE_TEXTS]])
         return len(examples), history, rejects

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from zhihui.training.collate import Batches
 from zhihui.training.config import TrainConfig
 from zhihui.training.history import History, last_checkpoint
 from zhihui.training.loop import Loop
+from zhihui.training.preflight import Preflight, preflight
 from zhihui.training.processes import Processes
 from zhihui.training.refresh import Reserves
 from zhihui.training.sharded_loop import ShardedLoop
@@ -35,6 +36,7 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     logs: Path | None = None,
+    announce: Callable[[Preflight], None] | None = None,
 ) -> History:
     """Train an encoder in place; run again after a kill, it goes on from the last checkpoint in `folder`.
 
@@ -48,6 +50,7 @@ def train(
         folder: for checkpoints; they are removed by whoever owns the folder.
         evaluate: called before the first step, every `eval_steps` and after the last.
         logs: where TensorBoard's files go; None logs nothing there.
+        announce: told in the first process, before a run starts and not when it goes on, what it is about to do.
 
     Raises:
         InputError: the data cannot fill the batches, or settings do not suit data, model or processes.
@@ -66,8 +69,10 @@ def train(
         processes=processes,
     )
     device = encoder.device
-    trainee = Trainee(sharded(encoder, processes, bf16=config.bf16) if config.shard else encoder, config.loss)
     checkpoint = processes.from_first(last_checkpoint(folder) if processes.first else None)
+    if announce is not None and checkpoint is None and processes.first:
+        announce(preflight(encoder, examples, config, batches=batches))
+    trainee = Trainee(sharded(encoder, processes, bf16=config.bf16) if config.shard else encoder, config.loss)
     history = History() if checkpoint is None else History.read(checkpoint)
     if checkpoint is not None and _exhausted(history, config):
         batches = batches[: len(history.loss)]  # stopped early, and killed after that

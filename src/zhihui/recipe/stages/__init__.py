@@ -9,7 +9,24 @@ from importlib import import_module
 
 from zhihui.recipe.stage import Stage
 
-STAGES = ("convert", "build", "export", "mine", "train", "evaluate", "encode")
+STAGES = (
+    "chunk",
+    "convert",
+    "build",
+    "export",
+    "dedup",
+    "synth.query",
+    "synth.label",
+    "synth.triplet",
+    "synth.rewrite",
+    "synth.expand",
+    "refine",
+    "mine",
+    "adapt",
+    "train",
+    "evaluate",
+    "encode",
+)
 
 
 def stage_named(name: str) -> type[Stage]:

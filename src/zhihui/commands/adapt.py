@@ -1,0 +1,66 @@
+"""`zhihui adapt`: a decoder learns from raw text to look both ways (masked next-token prediction)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    texts: Annotated[
+        Path,
+        typer.Argument(
+            help="Raw text: rows with a text (.jsonl, .jsonl.gz, .parquet) or .txt, one text a line.", metavar="TEXTS"
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Folder or hub id of a decoder; its causal mask is removed.")],
+    out: Annotated[Path, typer.Option(help="Output folder; it gets model/ and history.json.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in share=0.2; several times."),
+    ] = None,
+    field: Annotated[str | None, typer.Option(help="Key of the text in a row; by default the obvious one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if any.")] = None,
+    show: Annotated[
+        bool, typer.Option("--show-settings", help="Print all settings as they would be used, and stop.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
+) -> None:
+    """Adapt a decoder to bidirectional attention on raw text, before it is trained on examples."""
+    from dataclasses import asdict
+
+    import yaml
+
+    from zhihui import progress
+    from zhihui.config import from_mapping, read_yaml, with_words
+    from zhihui.runs import to_json
+    from zhihui.training.adapt import MODEL, AdaptConfig, adapt_files
+
+    progress.quiet(as_json)
+    given = with_words(read_yaml(config) if config else {}, settings or [])
+    wanted = from_mapping(AdaptConfig, given, where=str(config) if config else "settings")
+    if show:
+        typer.echo(yaml.safe_dump(asdict(wanted), sort_keys=False, allow_unicode=True), nl=False)
+        return
+
+    from zhihui.encoder import load
+
+    manifest = adapt_files(
+        texts,
+        load(model, device=device, dtype="float32", attention="bidirectional"),
+        out,
+        wanted,
+        field=field,
+        name=str(out / MODEL),
+        overwrite=overwrite,
+    )
+    if as_json:
+        typer.echo(to_json({"out": out, "manifest": manifest}, indent=2))
+        return
+    counts = manifest.counts
+    typer.echo(f"{out / MODEL}: {counts['texts']:,} texts, {counts['steps']:,} steps")
+    typer.echo(f"  loss: {counts['first_loss']:.4f} nats at first, {counts['last_loss']:.4f} at last")
