@@ -10,25 +10,22 @@ machine that others use, the seconds of processor time are the steadier measure:
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import corpus, gemm_rate, hardware
 
 from zhihui import progress
 from zhihui.encoder import Encoder, build
 from zhihui.encoder.export import export
 from zhihui.encoder.fresh import SHAPES, Shape
-from zhihui.records import read_rows
 from zhihui.runs import versions, write_json
 
 HERE = Path(__file__).parent
@@ -85,11 +82,6 @@ def fresh_encoder(layers: int, hidden: int, seed: int) -> Encoder:
         hidden=hidden, layers=layers, heads=hidden // 64, kv_heads=hidden // 128, inner=4 * hidden, vocabulary=16384
     )
     return build("benchmark", [corpus()], seed=seed)
-
-
-def corpus() -> str:
-    rows = read_rows(Path(str(files("zhihui") / "starter" / "data" / "corpus.jsonl")))
-    return "".join(row.data["text"] for row in rows)
 
 
 def draw_texts(encoder: Encoder, count: int, seed: int) -> tuple[list[str], list[int]]:
@@ -155,32 +147,6 @@ def lead(spent: dict[str, list[float]]) -> float:
     """Return how much faster zhihui is than the best peer, by medians."""
     medians = {name: statistics.median(values) for name, values in spent.items()}
     return min(value for name, value in medians.items() if name != "zhihui") / medians["zhihui"]
-
-
-def gemm_rate(dtype: torch.dtype, device: str, size: int = 2048) -> float:
-    """Return the best of five square matrix products, in floating-point operations a second."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        if a.is_cuda:
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def hardware(device: str) -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    named = cpuinfo.read_text().split("model name") if cpuinfo.exists() else []
-    return {
-        "processor": named[1].split(":", 1)[1].split("\n", 1)[0].strip() if len(named) > 1 else platform.processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
-    }
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import resource
 import statistics
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from common import hardware
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -203,18 +202,6 @@ def large(pairs: int, dimensions: int, seed: int) -> dict[str, Any]:
         "share_of_products": round(bare / took.cpu_seconds, 3),
         "loss": float(kept[0].loss),
         "gradients_finite": all(bool(each.isfinite().all()) for each in kept[0][1:3]),
-    }
-
-
-def hardware() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    named = cpuinfo.read_text().split("model name") if cpuinfo.exists() else []
-    return {
-        "processor": named[1].split(":", 1)[1].split("\n", 1)[0].strip() if len(named) > 1 else platform.processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": [round(one, 1) for one in os.getloadavg()],
     }
 
 

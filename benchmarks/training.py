@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from encoding import corpus, fresh_encoder, hardware
+from common import corpus, hardware
+from encoding import fresh_encoder
 
 from zhihui import progress
 from zhihui.encoder import Encoder, EncoderSettings, build
