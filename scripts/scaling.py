@@ -96,18 +96,20 @@ def adapter_parameters(assumed: Assumptions) -> float:
 def state_bytes(assumed: Assumptions, method: Method, *, gpus: int) -> float:
     """Return bytes a GPU holds of weights, gradients and optimiser.
 
-    Full, sharded by FSDP: 4 master weight + 4 gradient + 8 AdamW per parameter, over all GPUs. LoRA: 2 per frozen
+    Full, sharded by FSDP: 4 master weight + 4 gradient + 8 AdamW per parameter, over all GPUs. LoRA: 4 per frozen
     weight on every GPU, 16 per adapter parameter.
     """
     if method == "full":
         return 16 * assumed.parameters / gpus
-    return 2 * assumed.parameters + 16 * adapter_parameters(assumed)
+    return 4 * assumed.parameters + 16 * adapter_parameters(assumed)
 
 
 def gathered_bytes(assumed: Assumptions, method: Method) -> float:
-    """Return bytes of the weights that FSDP has put together at a time: two blocks in bf16 and a gradient in fp32."""
-    block = assumed.parameters / assumed.layers
-    return 0.0 if method == "LoRA" else 2 * 2 * block + 4 * block
+    """Return bytes that FSDP has put together: two blocks' weights in bf16, and all gradients in fp32.
+
+    Gradients stay whole from a step's first chunk to its last, so that they cross the network once a step.
+    """
+    return 0.0 if method == "LoRA" else 2 * 2 * assumed.parameters / assumed.layers + 4 * assumed.parameters
 
 
 def activation_bytes(assumed: Assumptions) -> float:

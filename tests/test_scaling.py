@@ -38,7 +38,7 @@ def test_memory_by_hand():
     # rank 16: q, k, v, o and gate, up, down of each of 28 layers
     adapters = 16 * 28 * (2 * 7168 + 2 * 4096 + 3 * (3584 + 18944))
     assert scaling.adapter_parameters(USUAL) == adapters
-    assert scaling.state_bytes(USUAL, "LoRA", gpus=512) == 2 * 7.07e9 + 16 * adapters
+    assert scaling.state_bytes(USUAL, "LoRA", gpus=512) == 4 * 7.07e9 + 16 * adapters
     # 2,048 × 5 passages and 256 queries of 3,584 fp32 numbers, and a gradient of each
     assert scaling.vector_bytes(USUAL, batch=2048, gpus=8, negatives=4) == (10_240 + 256) * 3584 * 4 * 2
 
