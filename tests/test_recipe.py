@@ -153,7 +153,7 @@ def test_words_go_over_the_file(folder):
 def test_every_stage_says_what_it_gives_and_shares_no_setting_with_its_config():
     for name in STAGES:
         kind = stage_named(name)
-        assert kind.gives[0] in ("examples", "set", "model", "vectors", "results")
+        assert kind.gives[0] in ("passages", "examples", "set", "model", "vectors", "results")
         parents = [base for base in kind.__mro__[1:] if hasattr(base, "__dataclass_fields__")]
         own = set(kind.__annotations__)
         assert own, f"{name} has no input"

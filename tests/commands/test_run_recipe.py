@@ -180,3 +180,24 @@ def test_a_change_is_shown_by_a_dry_run_and_needs_overwrite(zhihui, small_set, t
     assert "mine is done with other seed; pass --overwrite to do it and more after it anew" in refused.err
     done = zhihui("run", "two.yaml", "--set", "mine.seed=1", "--overwrite", "--json")
     assert [one["state"] for one in json.loads(done.out)["stages"]] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    ("words", "world", "message"),
+    [
+        (["train.shard=true"], "1", "train: shard needs several processes"),
+        (["train.batches.size=9"], "2", "train: batches.size 9 is not a multiple of the 2 processes; use 8 or 10"),
+        (["train.data={data}", "train.batches.size=13"], "1", "train: data set small: its 12 rows give no batch of 13"),
+    ],
+    ids=["shard", "world", "rows"],
+)
+def test_what_training_cannot_do_is_refused_before_an_earlier_stage_runs(
+    zhihui, small_set, tmp_path, monkeypatch, words, world, message
+):
+    monkeypatch.setenv("WORLD_SIZE", world)
+    out = tmp_path / "run"
+    given = [each for word in words for each in ("--set", word.format(data=small_set))]
+    outcome = zhihui("run", RECIPES / "starter.yaml", "--out", out, *small(small_set), *given)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert not out.exists()

@@ -16,6 +16,7 @@ SHIPPED = "starter"
 """The name of the shipped retrieval set, which no stage may have."""
 _REFERENCE = re.compile(r"\$(?P<name>[\w-]+)(?:/(?P<rest>.+))?")
 _GIVES: dict[Kind, str] = {
+    "passages": "passages",
     "examples": "examples",
     "set": "a retrieval set",
     "model": "a model",
@@ -104,7 +105,7 @@ def check_references(stages: Mapping[str, tuple[tuple[Kind, str], list[Input]]],
             else:
                 gives = stages[one.stage][0][0]
             if one.rest is None and gives not in one.takes.kinds:
-                wanted = " or ".join(_GIVES[kind] for kind in one.takes.kinds)
+                wanted = " or ".join(_GIVES[kind] for kind in one.takes.kinds) or "a path from outside"
                 raise InputError(f"{where}, which gives {_GIVES[gives]}; {wanted} is wanted here")
 
 

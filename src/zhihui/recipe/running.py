@@ -116,9 +116,12 @@ def _check(plan: Plan, wanted: list[Planned], *, overwrite: bool) -> None:
             "another folder with --out"
         )
     for planned in wanted:
-        if planned.state is not State.DONE and not planned.step.refers_to:
+        if planned.state is not State.DONE:
             try:
-                plan.recipe.located(planned.step, plan.out).check()
+                located = plan.recipe.located(planned.step, plan.out)
+                located.foresee()
+                if not planned.step.refers_to:
+                    located.check()
             except InputError as error:
                 raise InputError(f"{file}: {planned.step.name}: {error}") from None
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_typ
 from zhihui.runs import Manifest
 
 T = TypeVar("T")
-Kind = Literal["examples", "set", "model", "vectors", "results"]
-"""What a stage gives: training examples, a retrieval set in the BEIR layout, a model, vectors, measurements."""
+Kind = Literal["passages", "examples", "set", "model", "vectors", "results"]
+"""What a stage gives: a file of passages, training examples, a retrieval set in the BEIR layout, a model, vectors,
+measurements."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,14 @@ class Takes:
 Examples = Annotated[Path, Takes(("examples", "set"))]
 """Examples, or a retrieval set whose judged queries become examples."""
 SetFolder = Annotated[Path, Takes(("set",))]
-Texts = Annotated[Path, Takes(("examples",))]
+Passages = Annotated[Path, Takes(("set", "passages"))]
+"""A retrieval set's corpus, or a file of rows with a text."""
+Texts = Annotated[Path, Takes(("examples", "passages"))]
 """A file of rows with a text."""
 Model = Annotated[str, Takes(("model",))]
 """A folder or hub id."""
+Outside = Annotated[Path, Takes(())]
+"""A file or folder that no stage gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,13 @@ class Stage(ABC):
     """Modules that must be installed, each with the extra that brings it."""
     together: ClassVar[bool] = False
     """Whether all processes of torchrun do it; the others leave a stage to the first."""
+
+    def foresee(self) -> None:  # noqa: B027
+        """Look at settings, processes and what is there, before any stage runs: what stages give may not be there yet.
+
+        Raises:
+            InputError: the stage could not be run.
+        """
 
     def check(self) -> None:  # noqa: B027  # most stages have nothing to look at
         """Look at the inputs once they are all there, before anything starts: quick, and no model is loaded.

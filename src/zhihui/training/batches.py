@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from zhihui.errors import InputError
@@ -139,6 +139,21 @@ def plan(examples: Sequence[Example], config: BatchConfig, *, epochs: int, seed:
         _generator(seed, "order", epoch).shuffle(part)
         whole += part
     return whole
+
+
+def check_fill(config: BatchConfig, rows: Mapping[str, int]) -> None:
+    """Check that data sets of so many rows can fill a batch each.
+
+    Raises:
+        InputError: one cannot.
+    """
+    for name, count in rows.items():
+        size = config.of(name).size
+        if count < size:
+            raise InputError(
+                f"data set {name or '(unnamed)'}: its {count} rows give no batch of {size}; make the batch smaller or "
+                "leave the data set out"
+            )
 
 
 class _Texts:

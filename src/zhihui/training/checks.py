@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from zhihui.errors import InputError
@@ -37,8 +37,6 @@ def check(
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
         if os.environ.get(name, "false").lower() in ("1", "true"):
             raise InputError(f"{name} is set; start with torchrun in place of accelerate, and use the setting shard")
-    if config.shard and processes.size == 1:
-        raise InputError("shard needs several processes; start with torchrun --nproc-per-node N, or set it to false")
     for name in ("patience", "metric"):
         if getattr(config, name) and not measured:
             raise InputError(f"{name} {getattr(config, name)} needs an evaluation; give a set to measure on (--dev)")
@@ -54,7 +52,7 @@ def check(
             f"loss.distillation {config.loss.distillation} needs grades, and no example has two; give pos_scores and "
             "neg_scores, or set it to 0"
         )
-    _check_sizes(config, {examples[rows[0]].source or "" for rows in plan}, processes)
+    check_processes(config, processes.size, {examples[rows[0]].source or "" for rows in plan})
     _check_memory(config, [examples[rows[0]].source or "" for rows in plan])
     _check_refresh(config, examples, len(plan))
 
@@ -70,15 +68,27 @@ def _check_reporter(name: str) -> None:
         raise InputError(f"report_to {name!r} is not installed; there are: {', '.join(known) or 'none'}")
 
 
-def _check_sizes(config: TrainConfig, sources: set[str], processes: Processes) -> None:
-    for source in sorted(sources):
+def check_processes(config: TrainConfig, count: int, sources: Collection[str] | None = None) -> None:
+    """Check that so many processes can share the batches.
+
+    Args:
+        config: the run.
+        count: processes.
+        sources: data sets; None for those with settings of their own and one that has none.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if config.shard and count == 1:
+        raise InputError("shard needs several processes; start with torchrun --nproc-per-node N, or set it to false")
+    for source in sorted(["", *config.batches.sets] if sources is None else sources):
         size = config.batches.of(source).size
-        if size % processes.size:
+        if size % count:
             own = config.batches.sets.get(source)
             name = "batches.size" if own is None or own.size is None else f"batches.sets.{source}.size"
-            down = size // processes.size * processes.size
-            near = " or ".join(str(each) for each in (down, down + processes.size) if each >= 2)
-            raise InputError(f"{name} {size} is not a multiple of the {processes.size} processes; use {near}")
+            down = size // count * count
+            near = " or ".join(str(each) for each in (down, down + count) if each >= 2)
+            raise InputError(f"{name} {size} is not a multiple of the {count} processes; use {near}")
 
 
 def _check_memory(config: TrainConfig, sources: list[str]) -> None:

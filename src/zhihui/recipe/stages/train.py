@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from zhihui.encoder import load
 from zhihui.evaluation.stage import during_training
 from zhihui.recipe import stage
-from zhihui.records import is_beir
+from zhihui.records import RejectLog, is_beir
 from zhihui.records.beir import check_split
 from zhihui.runs import Manifest
+from zhihui.training.batches import check_fill
+from zhihui.training.checks import check_processes
 from zhihui.training.config import TrainConfig
 from zhihui.training.processes import Processes
-from zhihui.training.stage import MODEL, train_files
+from zhihui.training.stage import MODEL, read_training, train_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,14 @@ class Stage(TrainConfig, stage.Stage):
     dev_split: str = "dev"
     quarantine: bool = False
     """Whether unusable rows are set aside in place of stopping at the first."""
+
+    def foresee(self) -> None:
+        """See that the processes can share the batches, and that data that is there can fill them."""
+        config = stage.part_of(TrainConfig, self)
+        check_processes(config, int(os.environ.get("WORLD_SIZE", "1")))
+        if self.data.exists():
+            examples = read_training(self.data, RejectLog(None) if self.quarantine else None)
+            check_fill(config.batches, Counter(example.source or "" for example in examples))
 
     def check(self) -> None:
         """See that the splits are there."""
