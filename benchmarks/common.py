@@ -1,17 +1,39 @@
-"""What the benchmarks share: the machine in words, its peak, and Chinese text to compute on."""
+"""What the benchmarks share: the machine in words, its peak, clocks, and Chinese text to compute on."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 import time
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from zhihui.records import read_rows
+
+
+class Times(NamedTuple):
+    """What one run took; on a machine shared with others, the processor's time is the steadier."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def timed(run: Callable[[], Any]) -> Times:
+    """Time one run."""
+    start, cpu = time.perf_counter(), time.process_time()
+    run()
+    return Times(time.perf_counter() - start, time.process_time() - cpu)
+
+
+def peak_memory() -> int:
+    """Return the most bytes this process ever held (ru_maxrss: everything, torch and the data included)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def corpus() -> str:

@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from common import hardware
+from common import Times, hardware, peak_memory, timed
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -122,20 +120,6 @@ def ratio(theirs: list[float], ours: list[float]) -> float:
     return statistics.median(their / our for their, our in zip(theirs, ours, strict=True))
 
 
-class Times(NamedTuple):
-    """What one run took; on a machine shared with others, the processor's time is the steadier."""
-
-    seconds: float
-    cpu_seconds: float
-
-
-def timed(run: Callable[[], Any]) -> Times:
-    """Time one run."""
-    start, cpu = time.perf_counter(), time.process_time()
-    run()
-    return Times(time.perf_counter() - start, time.process_time() - cpu)
-
-
 def batch(count: int, dimensions: int, negatives: int, seed: int) -> tuple[Tensor, Tensor, Layout]:
     """Make queries and their passages: positives, then one column of hard negatives after the other."""
     generator = torch.Generator().manual_seed(seed)
@@ -189,7 +173,7 @@ def large(pairs: int, dimensions: int, seed: int) -> dict[str, Any]:
     config = CONFIGS["zhihui, hardness and margin"]
     kept: list[Gradients] = []
     took = timed(lambda: kept.append(info_nce(q, p, layout, config)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_memory()
     rows = min(256, pairs)
     bare = statistics.median(timed(lambda: products(q[:rows], p)).cpu_seconds for _ in range(5)) * pairs / rows
     return {

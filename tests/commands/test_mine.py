@@ -104,3 +104,32 @@ def test_importing_the_command_loads_nothing_heavy():
     code = f"import sys; import zhihui.commands.mine; print({heavy} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
+
+
+def test_the_options_of_the_filters_reach_the_miner(data, tmp_path, monkeypatch):
+    asked = {}
+
+    class Constant:
+        name, fingerprint = "constant", "constant-1"
+
+        def score(self, queries, passages, *, instruction=None):
+            return np.full(len(queries), 0.5, np.float32)
+
+    def load_reranker(model, *, device=None):
+        asked[model] = device
+        return Constant()
+
+    monkeypatch.setattr("zhihui.ranking.reranker.load_reranker", load_reranker)
+    options = ["--reranker", "models/r", "--device", "cpu", "--method", "bm25:1-4:0", "--method", "cross:1-4:2"]
+    options += ["--cross-margin", "0.01", "--cross-ratio", "0.9", "--max-grade", "3", "--near-duplicates", "0"]
+    options += ["--stop-words", "--grades", data, "--json"]
+    shown = json.loads(run(data, "--out", tmp_path / "out", *options))
+    assert asked == {"models/r": "cpu"}
+    mining = shown["manifest"]["config"]["mining"]
+    assert (mining["cross_margin"], mining["cross_ratio"], mining["max_grade"]) == (0.01, 0.9, 3.0)
+    assert (mining["near_duplicates"], mining["stop_words"], mining["index"]) == (None, True, "exact")
+    assert shown["manifest"]["inputs"].keys() == {"data", "grades", "reranker"}
+    with pytest.raises(InputError, match="need a cross-encoder"):
+        run(data, "--out", tmp_path / "b", "--cross-ratio", "0.9")
+    with pytest.raises(InputError, match="unknown index 'hnsw'"):
+        run(data, "--out", tmp_path / "b", "--index", "hnsw")

@@ -92,3 +92,36 @@ def test_without_opencc_the_scripts_are_left_out(zhihui, examples, monkeypatch):
 def bars_as_before():
     yield
     progress.quiet(False)
+
+
+def test_a_page_to_look_at(zhihui, examples, tmp_path):
+    done = zhihui("stats", examples, "--html", tmp_path / "page.html", "--samples", 1, "--seed", 5)
+    assert (done.status, done.err) == (0, "")
+    assert f"page: {tmp_path / 'page.html'}" in done.out
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>[bold].jsonl</h1>" in page
+    assert page.count("<article") == 1
+    assert "drawn with seed 5" in page
+
+
+def test_a_page_of_rows_with_faults_counts_them_once(zhihui, examples, tmp_path):
+    with examples.open("a") as stream:
+        stream.write("{}\n")
+    done = zhihui("stats", examples, "--html", tmp_path / "page.html", "--on-error", "quarantine", "--json")
+    assert json.loads(done.out)["rejected"] == {"missing_key": 1}
+    assert (tmp_path / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--samples", "3"], "name it with --html"),
+        (["--seed", "3"], "name it with --html"),
+        (["--html", "."], "folder"),
+    ],
+    ids=["samples", "seed", "folder"],
+)
+def test_options_of_the_page_need_a_page(zhihui, examples, options, message):
+    done = zhihui("stats", examples, *options)
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert message in done.err

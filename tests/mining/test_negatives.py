@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from zhihui.errors import InputError
 from zhihui.mining import Miner, MiningConfig, mine
+from zhihui.mining.filters import FILTERS
 from zhihui.mining.pool import normalized
 from zhihui.ranking import BM25, exact
 from zhihui.records import Example, Passage, RejectLog
@@ -191,7 +192,7 @@ class TestFilters:
             }
             assert set(example.neg) == expected
             held_back += len(others) - len(expected)
-        assert mined.counts["filtered"] == {"margin": 0, "ratio": 0, name: held_back}
+        assert mined.counts["filtered"] == {**dict.fromkeys(FILTERS, 0), name: held_back}
         assert mined.counts["shortfall"]["dense:1-60:60"] == held_back + len(examples)
         assert (held_back > 0) == (name == "ratio" or setting["margin"] > 0)
 

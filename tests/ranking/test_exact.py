@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhihui.errors import InputError
-from zhihui.ranking import exact
+from zhihui.ranking import bf16, exact
 
 
 def naive(queries, passages, k):
@@ -109,3 +110,63 @@ def test_bad_input_is_refused(change, message):
     given = {"queries": np.ones((2, 3), np.float32), "passages": np.ones((5, 3), np.float32), "k": 2}
     with pytest.raises(InputError, match=message):
         exact.search(**{**given, **change})
+
+
+class TestBfloat16:
+    """The coarse scan must change no rank; emulated here, it is slow and small."""
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        queries=st.integers(1, 9),
+        passages=st.integers(1, 60),
+        k=st.integers(1, 20),
+        passage_chunk=st.integers(1, 70),
+        kind=st.sampled_from(["unit", "ties", "nearly equal"]),
+    )
+    def test_equals_the_naive_search(self, seed, queries, passages, k, passage_chunk, kind):
+        random = np.random.default_rng(seed)
+        q = random.normal(size=(queries, 6))
+        p = random.normal(size=(passages, 6))
+        if kind == "unit":
+            q /= np.linalg.norm(q, axis=1, keepdims=True)
+            p /= np.linalg.norm(p, axis=1, keepdims=True)
+        elif kind == "ties":
+            q, p = random.integers(-1, 2, q.shape), random.integers(-1, 2, p.shape)
+        else:
+            p = p[:1] + 1e-3 * p
+        q, p = q.astype(np.float32), p.astype(np.float32)
+        check(exact.search(q, p, k, passage_chunk=passage_chunk, scan="bfloat16"), q, p, k)
+
+    def test_most_queries_need_no_second_scan(self, monkeypatch):
+        random = np.random.default_rng(0)
+        q, p = (random.normal(size=(n, 64)).astype(np.float32) for n in (60, 2000))
+        q, p = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (q, p))
+        scanned = {"float32": 0, "bfloat16": 0}
+        plain = exact._candidates
+
+        def counted(queries, passages, kept, passage_chunk, device, scan):
+            scanned[scan] += len(queries)
+            return plain(queries, passages, kept, passage_chunk, device, scan)
+
+        monkeypatch.setattr(exact, "_candidates", counted)
+        check(exact.search(q, p, 10, scan="bfloat16"), q, p, 10)
+        assert scanned["bfloat16"] == 60
+        assert scanned["float32"] < 30
+
+    def test_the_bound_on_its_error_holds(self):
+        random = np.random.default_rng(1)
+        q, p = (random.normal(size=(n, 48)).astype(np.float32) for n in (40, 300))
+        corpus = exact._measure(p, 64, coarse=True)
+        bound = exact._coarse_error(q, np.linalg.norm(q.astype(np.float64), axis=1), corpus, "cpu")
+        scores, indices = exact._candidates(q, p, 300, 64, "cpu", "bfloat16")
+        true = np.take_along_axis(q.astype(np.float64) @ p.T, indices, axis=1)
+        error = np.abs(scores - true).max(axis=1)
+        assert (error <= bound).all()
+        assert error.max() > bound.max() / 50, "a bound that is never approached would scan everything twice"
+
+    def test_it_is_not_chosen_where_it_is_emulated(self, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+        assert not bf16.is_native("cpu")
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+        assert bf16.is_native("cpu")

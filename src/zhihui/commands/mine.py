@@ -17,7 +17,7 @@ def command(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="METHOD:FIRST-LAST:COUNT with bm25 or dense, or random:COUNT; may be given several times.",
+            help="METHOD:FIRST-LAST:COUNT with bm25, dense or cross, or random:COUNT; may be given several times.",
             show_default="bm25:1-50:4",
         ),
     ] = None,
@@ -27,6 +27,33 @@ def command(
     ratio: Annotated[
         float | None,
         typer.Option(help="Dense: a negative scores below this share of the best positive, e.g. 0.95."),
+    ] = None,
+    reranker: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a cross-encoder, for cross miners and filters.")
+    ] = None,
+    cross_margin: Annotated[
+        float | None, typer.Option(help="As --margin, by the cross-encoder's scores and for all ranked miners.")
+    ] = None,
+    cross_ratio: Annotated[
+        float | None, typer.Option(help="As --ratio, by the cross-encoder's scores and for all ranked miners.")
+    ] = None,
+    max_grade: Annotated[
+        float | None,
+        typer.Option(help="A passage that a teacher graded this high or higher for the query is no negative."),
+    ] = None,
+    grades: Annotated[
+        Path | None, typer.Option(help="Examples with teacher grades that count besides those of DATA.")
+    ] = None,
+    near_duplicates: Annotated[
+        float,
+        typer.Option(help="Pass over a negative this similar (4-character Jaccard) to a positive or another; 0: off."),
+    ] = 0.9,
+    stop_words: Annotated[bool, typer.Option("--stop-words", help="BM25: leave Chinese function words out.")] = False,
+    index: Annotated[
+        str, typer.Option(help="Dense: exact, or faiss for corpora of tens of millions (recall is measured).")
+    ] = "exact",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of vectors that several runs share; each text is encoded once.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draws within the rank windows.")] = 0,
     split: Annotated[str, typer.Option(help="BEIR: the split whose queries become examples.")] = "train",
@@ -43,28 +70,51 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
 ) -> None:
-    """Mine hard negatives by BM25, an embedding model or chance, each from its window of ranks."""
+    """Mine hard negatives by BM25, an embedding model, a cross-encoder or chance, each from its window of ranks."""
+    from typing import cast
+
     from zhihui import progress
     from zhihui.mining import Miner, MiningConfig
-    from zhihui.mining.stage import TRAIN, check_model, mine_files
+    from zhihui.mining.candidates import check_models
+    from zhihui.mining.config import Index
+    from zhihui.mining.stage import TRAIN, check_grades, mine_files
     from zhihui.runs import to_json
 
     progress.quiet(as_json)
-    miners = [Miner.parse(spec) for spec in method or ["bm25:1-50:4"]]
-    config = MiningConfig(miners=tuple(miners), margin=margin, ratio=ratio, seed=seed)
-    check_model(config, given=model is not None)
-    encoder = None
+    config = MiningConfig(
+        miners=tuple(Miner.parse(spec) for spec in method or ["bm25:1-50:4"]),
+        margin=margin,
+        ratio=ratio,
+        cross_margin=cross_margin,
+        cross_ratio=cross_ratio,
+        max_grade=max_grade,
+        near_duplicates=near_duplicates or None,
+        stop_words=stop_words,
+        index=cast(Index, index),
+        seed=seed,
+    )
+    check_models(config, encoder=model is not None, reranker=reranker is not None)
+    check_grades(config, grades)
+    encoder = scorer = None
     if model is not None:
         from zhihui.encoder import load
 
         encoder = load(model, device=device)
+    if reranker is not None:
+        from zhihui.ranking.reranker import load_reranker
+
+        scorer = load_reranker(reranker, device=device)
     manifest = mine_files(
         data,
         out,
         config,
         split=split,
         corpus=corpus,
+        grades=grades,
         encoder=encoder,
+        reranker=scorer,
+        cache=cache,
+        device=device,
         quarantine=on_error is OnError.QUARANTINE,
         overwrite=overwrite,
     )
@@ -76,5 +126,7 @@ def command(
     for spec, mined in counts["mined"].items():
         short = counts["shortfall"][spec]
         typer.echo(f"  {spec}: {mined:,} negatives" + (f", {short:,} short of the wanted" if short else ""))
+    if "faiss" in counts:
+        typer.echo("  faiss: recall {recall:.4f}, measured on {sample:,} queries".format(**counts["faiss"]))
     for reason, count in counts["rejected"].items():
         typer.echo(f"  set aside: {count:,} ({reason}); see {out / 'rejected.jsonl'}")

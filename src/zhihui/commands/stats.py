@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zhihui.commands.convert import OnError
+from zhihui.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_SAMPLES = 20
 
 
 def command(
@@ -19,6 +22,13 @@ def command(
     on_error: Annotated[
         OnError, typer.Option(help="Unusable rows: stop at the first, or leave them out and count them.")
     ] = OnError.STOP,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page to look at: charts, sampled examples, rejected rows.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Examples on the page.", show_default=str(_SAMPLES))
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of their draw.", show_default="0")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; no progress bar.")] = False,
 ) -> None:
     """Count rows, lengths, duplicates, scripts and faults of training examples or a retrieval set."""
@@ -28,8 +38,17 @@ def command(
     from zhihui.runs import to_json
 
     progress.quiet(as_json)
+    if html is None and (samples is not None or seed is not None):
+        raise InputError("--samples and --seed are about the page; name it with --html")
+    if html is not None and html.is_dir():
+        raise InputError(f"{html}: is a folder; name a file, as in --html {html / 'page.html'}")
     rejects = RejectLog(None) if on_error is OnError.QUARANTINE else None
     found = collect(path, tokenizer=tokenizer, rejects=rejects)
+    if html is not None:
+        from zhihui.records.samples import write_page
+
+        again = None if rejects is None else RejectLog(None)  # the rows left out are counted once
+        write_page(html, path, drawn=samples or _SAMPLES, seed=seed or 0, rejects=again)
     if as_json:
         typer.echo(to_json(found, indent=2))
         return
@@ -39,6 +58,8 @@ def command(
     Console(highlight=False).print(_table(found))
     for line in _remarks(found):
         typer.echo(line)
+    if html is not None:
+        typer.echo(f"page: {html}")
 
 
 def _table(found: dict[str, Any]) -> Table:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,30 @@ from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.mining.config import MiningConfig
 from zhihui.mining.pool import Pool
-from zhihui.ranking import BM25, TopK
+from zhihui.mining.reranking import Query, query_of, rerank
+from zhihui.mining.shards import Shards
+from zhihui.ranking import BM25, STOP_WORDS, TopK
+from zhihui.ranking.reranker import Reranker
+from zhihui.ranking.topk import NONE
 from zhihui.records import Example
 
-Query = tuple[str, str | None]
-"""Text and instruction; examples that share both share a ranking."""
+__all__ = ["Query", "Rankings", "Sources", "query_of", "rank"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The models that rank, and where what they computed is kept."""
+
+    encoder: TextEncoder | None = None
+    """For dense miners."""
+    reranker: Reranker | None = None
+    """For cross miners and filters."""
+    folder: Path | None = None
+    """Of what lets a killed run go on; the caller removes it. None keeps nothing."""
+    cache: Path | None = None
+    """Of an embedding cache that other runs share; None keeps vectors in `folder` only."""
+    device: str | None = None
+    """Where vectors are compared; None takes a GPU if there is one. The ranks are the same everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,60 +48,125 @@ class Rankings:
 
     rows: dict[Query, int]
     """Row of each query in every ranking."""
-    by_method: dict[str, TopK]
-    positive_scores: list[float] | None
-    """The encoder's score of each example's best positive; None when no filter needs it."""
+    by_method: dict[str, TopK] = field(default_factory=dict)
+    positive_scores: dict[str, list[float]] = field(default_factory=dict)
+    """"dense" and "cross" -> score of each example's best positive; only where a filter needs it."""
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def cross_scores(self, row: int) -> dict[int, float]:
+        """Return the cross-encoder's score of each passage it was shown for a query."""
+        found = self.by_method["cross"]
+        return dict(zip(found.indices[row].tolist(), found.scores[row].tolist(), strict=True))
 
 
-def query_of(example: Example) -> Query:
-    """Return what an example's rankings depend on."""
-    return example.query, example.prompt
-
-
-def rank(
-    examples: Sequence[Example],
-    pool: Pool,
-    config: MiningConfig,
-    *,
-    encoder: TextEncoder | None,
-    folder: Path | None,
-) -> Rankings:
+def rank(examples: Sequence[Example], pool: Pool, config: MiningConfig, sources: Sources) -> Rankings:
     """Rank the pool by each method, as deep as its windows reach.
 
     Args:
         examples: whose queries are searched, each distinct one once, in an order of their texts.
         pool: what is searched.
         config: the miners and filters.
-        encoder: for dense miners.
-        folder: of the embedding cache that lets a killed run go on; None keeps nothing.
+        sources: the models.
 
     Raises:
-        InputError: a dense miner without an encoder.
+        InputError: a miner or filter without its model.
     """
+    _check_given(config, encoder=sources.encoder is not None, reranker=sources.reranker is not None)
     queries = sorted({query_of(example) for example in examples}, key=_by_instruction)
-    rows = {query: row for row, query in enumerate(queries)}
-    by_method: dict[str, TopK] = {}
-    positive_scores = None
-    if depth := config.depth("bm25"):
-        by_method["bm25"] = BM25(pool.texts).search([text for text, _ in queries], min(depth, len(pool)))
-    if depth := config.depth("dense"):
-        if encoder is None:
-            raise InputError("dense mining needs a model; give one (--model), or mine with bm25 alone")
-        from zhihui.ranking import exact
+    found = Rankings(rows={query: row for row, query in enumerate(queries)})
+    if depth := min(config.depth("bm25"), len(pool)):
+        bm25 = BM25(pool.texts, stop_words=STOP_WORDS if config.stop_words else ())
+        shards = Shards(sources.folder, "bm25")
+        found.by_method["bm25"] = shards.rank(
+            len(queries), lambda part: bm25.search([text for text, _ in queries[part]], depth)
+        )
+    if config.depth("dense"):
+        _rank_dense(examples, queries, pool, config, sources, found)
+    if sources.reranker is not None and config.reranks:
+        windows = _windows(config, found.by_method, len(queries))
+        found.by_method["cross"], positives = rerank(
+            examples, queries, windows, pool, sources.reranker, Shards(sources.folder, "cross")
+        )
+        if config.cross_margin is not None or config.cross_ratio is not None:
+            found.positive_scores["cross"] = positives
+    return found
 
-        if folder is not None:
-            encoder = CachedEncoder(encoder, folder)
-        passages = encoder.encode_documents(pool.texts)
-        vectors = _encode_queries(queries, encoder)
-        by_method["dense"] = exact.search(vectors, passages, min(depth, len(pool)))
-        if config.margin is not None or config.ratio is not None:
-            positive_scores = _positive_scores(examples, vectors, rows, passages, pool, encoder)
-    return Rankings(rows=rows, by_method=by_method, positive_scores=positive_scores)
+
+def check_models(config: MiningConfig, *, encoder: bool, reranker: bool) -> None:
+    """Check before a model is loaded that each one is given exactly when it is used.
+
+    Raises:
+        InputError: a miner or filter without its model, or a model that nothing uses.
+    """
+    _check_given(config, encoder=encoder, reranker=reranker)
+    if encoder and not config.depth("dense"):
+        raise InputError("only dense miners use a model; add one, as in --method dense:10-60:3")
+    if reranker and not config.reranks:
+        raise InputError("nothing uses the cross-encoder; add a miner, as in --method cross:1-20:4, or --cross-ratio")
+
+
+def _check_given(config: MiningConfig, *, encoder: bool, reranker: bool) -> None:
+    if config.depth("dense") and not encoder:
+        raise InputError("dense mining needs a model; give one (--model), or mine with bm25 alone")
+    if config.reranks and not reranker:
+        raise InputError("cross miners and filters need a cross-encoder; give one (--reranker), or leave them out")
 
 
 def _by_instruction(query: Query) -> tuple[bool, str, str]:
     text, instruction = query
     return instruction is not None, instruction or "", text
+
+
+def _windows(config: MiningConfig, by_method: dict[str, TopK], queries: int) -> list[list[int]]:
+    """Return for each query the passages within any window of the bm25 and dense miners, ascending."""
+    found: list[set[int]] = [set() for _ in range(queries)]
+    for miner in config.miners:
+        if miner.feeds:
+            assert miner.first is not None, "a miner that ranks has a window"
+            part = by_method[miner.method].indices[:, miner.first - 1 : miner.last]
+            for row, passages in enumerate(part.tolist()):
+                found[row].update(passages)
+    return [sorted(passages - {NONE}) for passages in found]
+
+
+# --------------------------------------------------------------------------- dense
+
+
+def _rank_dense(
+    examples: Sequence[Example],
+    queries: Sequence[Query],
+    pool: Pool,
+    config: MiningConfig,
+    sources: Sources,
+    found: Rankings,
+) -> None:
+    encoder = sources.encoder
+    assert encoder is not None, "rank saw to it"
+    folder = sources.cache or sources.folder
+    if folder is not None:
+        encoder = CachedEncoder(encoder, folder)
+    passages = encoder.encode_documents(pool.texts)
+    vectors = _encode_queries(queries, encoder)
+    depth = min(config.depth("dense"), len(pool))
+    shards = Shards(sources.folder, "dense")
+    if config.index == "faiss":
+        from zhihui.ranking.inverted import InvertedFile
+
+        index = InvertedFile(passages, seed=config.seed)
+        found.by_method["dense"] = shards.rank(len(queries), lambda part: index.search(vectors[part], depth))
+        found.counts["faiss"] = index.report(vectors, depth)
+    else:
+        import torch
+
+        from zhihui.ranking import exact
+
+        device = sources.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+        found.by_method["dense"] = shards.rank(
+            len(queries), lambda part: exact.search(vectors[part], passages, depth, device=device)
+        )
+    if config.margin is not None or config.ratio is not None:
+        found.positive_scores["dense"] = _positive_scores(examples, vectors, found.rows, passages, pool, encoder)
 
 
 def _encode_queries(queries: Sequence[Query], encoder: TextEncoder) -> NDArray[np.float32]:

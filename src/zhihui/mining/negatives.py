@@ -6,21 +6,24 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
-from zhihui.mining.candidates import Rankings, query_of, rank
+from zhihui.mining.candidates import Rankings, Sources, query_of, rank
 from zhihui.mining.config import Miner, MiningConfig
+from zhihui.mining.filters import Candidate, Filters
+from zhihui.mining.grades import Grades, grades_of, origins
 from zhihui.mining.pool import KnownPositives, Pool
 from zhihui.progress import track
+from zhihui.ranking.reranker import Reranker
 from zhihui.ranking.topk import NONE
 from zhihui.records import Example, Passage, RejectLog
 
-GIVEN = "given"
-"""The miner named for negatives that an example already had."""
-
+_MORE_TRIES = 20
+"""Random passages looked at for each one wanted when the first ones were filtered out."""
 _OTHER_COUNTS = ("given", "given_equal_to_a_positive", "grades_moved_to_meta", "examples_without_any")
 
 
@@ -34,21 +37,18 @@ class Mined:
     """Negatives by miner, shortfalls by miner, what the filters held back, ..."""
 
 
-class _Candidate(NamedTuple):
-    passage: int
-    rank: int | None
-    score: float | None
-
-
 def mine(
     examples: Sequence[Example],
     passages: Mapping[str, Passage],
     config: MiningConfig,
     *,
     encoder: TextEncoder | None = None,
+    reranker: Reranker | None = None,
     judged: Iterable[Example] = (),
     rejects: RejectLog | None = None,
     folder: Path | None = None,
+    cache: Path | None = None,
+    device: str | None = None,
 ) -> Mined:
     """Add negatives to the examples; those they have stay, in front.
 
@@ -61,21 +61,26 @@ def mine(
         passages: the corpus by id; `meta["pos_ids"]` of an example refers to it.
         config: the miners, filters and seed.
         encoder: needed by dense miners.
-        judged: further examples whose positives count, such as those of other splits.
-        rejects: told of every candidate that margin or ratio held back.
-        folder: where vectors are kept for a run that is killed and goes on; the caller removes it.
+        reranker: needed by cross miners and filters.
+        judged: further examples whose positives and grades count, such as those of other splits.
+        rejects: told of every candidate that a filter held back.
+        folder: where a run that is killed finds what it had done; the caller removes it.
+        cache: where vectors are kept for other runs too; None keeps them in `folder`.
+        device: where vectors are compared; None takes a GPU if there is one.
 
     Raises:
-        InputError: no examples, no passages, or a dense miner without an encoder.
+        InputError: no examples, no passages, or a miner or filter without its model.
     """
     if not examples:
         raise InputError("no examples to mine for; give at least one")
     if not passages:
         raise InputError("no passages to mine from; give a corpus with at least one")
     pool = Pool(passages)
-    known = KnownPositives([*examples, *judged], pool)
-    rankings = rank(examples, pool, config, encoder=encoder, folder=folder)
-    drawer = _Drawer(pool, known, rankings, config, rejects)
+    everything = [*examples, *judged]
+    known = KnownPositives(everything, pool)
+    sources = Sources(encoder=encoder, reranker=reranker, folder=folder, cache=cache, device=device)
+    rankings = rank(examples, pool, config, sources)
+    drawer = _Drawer(pool, known, rankings, config, Filters(pool, rankings, Grades(everything, pool), config, rejects))
     mined = [
         drawer.fill(number, example)
         for number, example in enumerate(track(examples, total=len(examples), label="choose negatives"))
@@ -92,19 +97,20 @@ class _Drawer:
         known: KnownPositives,
         rankings: Rankings,
         config: MiningConfig,
-        rejects: RejectLog | None,
+        filters: Filters,
     ) -> None:
         self._pool, self._known, self._rankings = pool, known, rankings
-        self._config, self._rejects = config, rejects
+        self._config, self._filters = config, filters
         self._mined: Counter[str] = Counter()
         self._short: Counter[str] = Counter()
         self._positives: Counter[str] = Counter()
-        self._filtered: Counter[str] = Counter()
         self._other: Counter[str] = Counter()
 
     def fill(self, number: int, example: Example) -> Example:
         """Return the example with its negatives; `number` is its place among the examples."""
+        example = self._filters.without_graded(example)
         positives = self._known.of(example.query)
+        near = self._filters.known_texts(example, positives)
         given: set[int] = set().union(*(self._pool.find(text) for text in example.neg))
         self._other["given"] += len(example.neg)
         self._other["given_equal_to_a_positive"] += len(given & positives)
@@ -112,7 +118,7 @@ class _Drawer:
         texts: list[str] = []
         origin: list[dict[str, Any]] = []
         for miner in self._config.miners:
-            drawn = self._draw(miner, number, example, positives, taken)
+            drawn = self._draw(miner, number, example, positives, taken, near)
             taken |= {candidate.passage for candidate in drawn}
             self._mined[str(miner)] += len(drawn)
             self._short[str(miner)] += miner.count - len(drawn)
@@ -143,29 +149,62 @@ class _Drawer:
             "mined": {spec: self._mined[spec] for spec in specs},
             "shortfall": {spec: self._short[spec] for spec in specs},
             "positives_in_window": {spec: self._positives[spec] for spec in ranked},
-            "filtered": {name: self._filtered[name] for name in ("margin", "ratio")},
+            "filtered": self._filters.counts(),
             **{name: self._other[name] for name in _OTHER_COUNTS},
+            **self._rankings.counts,
         }
 
     def _draw(
-        self, miner: Miner, number: int, example: Example, positives: set[int], taken: set[int]
-    ) -> list[_Candidate]:
+        self,
+        miner: Miner,
+        number: int,
+        example: Example,
+        positives: set[int],
+        taken: set[int],
+        near: list[frozenset[str]],
+    ) -> list[Candidate]:
         # A string seeds by its SHA-512, the same on every machine; hash() would not be.
         draw = random.Random(f"{self._config.seed}\0{miner}\0{example.id or ''}\0{example.query}")
-        if miner.method == "random":
-            tries = draw.sample(range(len(self._pool)), min(len(self._pool), miner.count + len(taken)))
-            free = [_Candidate(passage, None, None) for passage in tries if passage not in taken]
-            return free[: miner.count]
+        drawn: list[Candidate] = []
+        if miner.count:
+            order = self._anywhere if miner.method == "random" else self._from_window
+            for candidate in order(draw, miner, number, example, positives, taken):
+                if not self._filters.is_near(miner, candidate, example, near):
+                    drawn.append(candidate)
+                    if len(drawn) == miner.count:
+                        break
+        return drawn if miner.method == "random" else sorted(drawn, key=lambda candidate: candidate.rank or 0)
+
+    def _anywhere(
+        self, draw: random.Random, miner: Miner, number: int, example: Example, positives: set[int], taken: set[int]
+    ) -> Iterator[Candidate]:
+        """Yield passages of the pool in random order, each once; not all of a large pool."""
+        seen = set(taken)
+        tries = draw.sample(range(len(self._pool)), min(len(self._pool), miner.count + len(taken)))
+        more = (draw.randrange(len(self._pool)) for _ in range(_MORE_TRIES * miner.count))
+        for passage in chain(tries, more):
+            candidate = Candidate(passage, None, None)
+            if passage not in seen and self._filters.passes(miner, candidate, number, example):
+                yield candidate
+            seen.add(passage)
+
+    def _from_window(
+        self, draw: random.Random, miner: Miner, number: int, example: Example, positives: set[int], taken: set[int]
+    ) -> Iterator[Candidate]:
+        """Yield what is left of a window in random order."""
         window = []
         for candidate in self._window(miner, example):
             if candidate.passage in positives:
                 self._positives[str(miner)] += 1
-            elif candidate.passage not in taken and self._passes(miner, candidate, number, example):
+            elif candidate.passage not in taken and self._filters.passes(miner, candidate, number, example):
                 window.append(candidate)
-        chosen = draw.sample(range(len(window)), min(miner.count, len(window)))
-        return [window[place] for place in sorted(chosen)]
+        first = draw.sample(range(len(window)), min(miner.count, len(window)))
+        yield from (window[place] for place in first)
+        rest = sorted(set(range(len(window))) - set(first))
+        draw.shuffle(rest)
+        yield from (window[place] for place in rest)
 
-    def _window(self, miner: Miner, example: Example) -> Iterator[_Candidate]:
+    def _window(self, miner: Miner, example: Example) -> Iterator[Candidate]:
         assert miner.first is not None, "only random miners have no window"
         ranking = self._rankings.by_method[miner.method]
         row = self._rankings.rows[query_of(example)]
@@ -173,45 +212,12 @@ class _Drawer:
         places = zip(ranking.indices[row, window].tolist(), ranking.scores[row, window].tolist(), strict=True)
         for place, (passage, score) in enumerate(places, start=miner.first):
             if passage != NONE:
-                yield _Candidate(passage, place, score)
-
-    def _passes(self, miner: Miner, candidate: _Candidate, number: int, example: Example) -> bool:
-        """Apply the positive-aware filters (de Souza P. Moreira et al. 2024, NV-Retriever)."""
-        if miner.method != "dense" or self._rankings.positive_scores is None:
-            return True
-        assert candidate.score is not None, "a dense candidate has a score"
-        positive = self._rankings.positive_scores[number]
-        for name, limit in self._limits(positive):
-            if candidate.score >= limit:
-                self._filtered[name] += 1
-                if self._rejects is not None:
-                    row = {
-                        "query": example.query,
-                        "passage": self._pool.texts[candidate.passage],
-                        "miner": str(miner),
-                        "rank": candidate.rank,
-                        "score": round(candidate.score, 6),
-                    }
-                    detail = f"score {candidate.score:.4f} is not below {limit:.4f}; best positive {positive:.4f}"
-                    self._rejects.add(row, name, f"example {example.id or example.query}", detail=detail)
-                return False
-        return True
-
-    def _limits(self, positive: float) -> Iterator[tuple[str, float]]:
-        if self._config.margin is not None:
-            yield "margin", positive - self._config.margin
-        if self._config.ratio is not None:
-            # Equal to ratio * positive, but stays below a positive that scores less than 0.
-            yield "ratio", positive - (1 - self._config.ratio) * abs(positive)
+                yield Candidate(passage, place, score)
 
 
 def _given_origin(example: Example, *, graded: bool) -> list[dict[str, Any]]:
-    """Return the origin of the negatives an example came with: as an earlier mining noted it, or "given"."""
-    noted = example.meta.get("negatives")
-    if not (
-        isinstance(noted, list) and len(noted) == len(example.neg) and all(isinstance(origin, dict) for origin in noted)
-    ):
-        noted = [{"miner": GIVEN, "rank": None, "score": None} for _ in example.neg]
-    if graded and example.neg_scores is not None:
-        return [{**origin, "grade": grade} for origin, grade in zip(noted, example.neg_scores, strict=True)]
-    return list(noted)
+    """Return the origins of the negatives an example came with; `graded` moves their grades there."""
+    if not graded:
+        return origins(example)
+    pairs = zip(origins(example), grades_of(example), strict=True)
+    return [{**origin, "grade": grade} for origin, grade in pairs]

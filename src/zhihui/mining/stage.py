@@ -9,8 +9,10 @@ from typing import Any
 
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
+from zhihui.mining.candidates import check_models
 from zhihui.mining.config import MiningConfig
 from zhihui.mining.negatives import mine
+from zhihui.ranking.reranker import Reranker
 from zhihui.records import (
     REJECTED,
     BadRow,
@@ -28,7 +30,8 @@ from zhihui.records import (
 from zhihui.runs import Manifest, run_stage
 
 TRAIN = "train.jsonl"
-_VECTORS = "vectors"
+_WORK = "work"
+"""Vectors and rankings of a run under way."""
 
 
 def mine_files(
@@ -38,13 +41,17 @@ def mine_files(
     *,
     split: str = "train",
     corpus: Path | None = None,
+    grades: Path | None = None,
     encoder: TextEncoder | None = None,
+    reranker: Reranker | None = None,
+    cache: Path | None = None,
+    device: str | None = None,
     quarantine: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
     """Mine negatives for a data set; `out` gets train.jsonl and, if anything was set aside, rejected.jsonl.
 
-    A run that was killed finds the vectors it had made and goes on from them.
+    A run that was killed finds the vectors and rankings it had made and goes on from them.
 
     Args:
         data: BEIR folder, or a file or folder of examples.
@@ -53,50 +60,66 @@ def mine_files(
         split: of a BEIR folder: whose queries become examples.
         corpus: BEIR folder or file of rows with a text; by default the BEIR folder's own, else all passages
             of the examples.
+        grades: file or folder of examples whose positives and graded negatives count for equal queries, such as those
+            of a label distillation.
         encoder: needed by dense miners, and only by them.
+        reranker: needed by cross miners and filters, and only by them.
+        cache: folder of vectors that several runs share; none keeps them for this run only. It changes no result.
+        device: where vectors are compared; None takes a GPU if there is one.
         quarantine: set unusable rows aside in place of stopping at the first.
         overwrite: replace a finished run of other inputs or settings.
 
     Raises:
-        InputError: unusable data, a dense miner without an encoder, or an encoder without a dense miner.
+        InputError: unusable data, a miner or filter without its model, a model that nothing uses, or `grades` without
+            `max_grade`.
     """
-    check_model(config, given=encoder is not None)
+    check_models(config, encoder=encoder is not None, reranker=reranker is not None)
+    check_grades(config, grades)
 
     def work(folder: Path) -> dict[str, Any]:
         with RejectLog(folder / REJECTED) as rejects:
             task = _read(data, split, corpus, rejects if quarantine else None)
+            if grades is not None:
+                task.judged.extend(read_examples(grades, rejects=rejects if quarantine else None))
             mined = mine(
                 task.examples,
                 task.passages,
                 config,
                 encoder=encoder,
+                reranker=reranker,
                 judged=task.judged,
                 rejects=rejects,
-                folder=folder / _VECTORS,
+                folder=folder / _WORK,
+                cache=cache,
+                device=device,
             )
             write_examples(folder / TRAIN, mined.examples)
-        shutil.rmtree(folder / _VECTORS, ignore_errors=True)
+        shutil.rmtree(folder / _WORK, ignore_errors=True)
         return {**mined.counts, "rejected": dict(sorted(rejects.counts.items()))}
 
     inputs: dict[str, Path | str] = {"data": data}
     if corpus is not None:
         inputs["corpus"] = corpus
+    if grades is not None:
+        inputs["grades"] = grades
     if encoder is not None:
         inputs["encoder"] = encoder.fingerprint
+    if reranker is not None:
+        inputs["reranker"] = reranker.fingerprint
     settings = {"split": split if is_beir(data) else None, "quarantine": quarantine, "mining": config}
     return run_stage("mine", out, work, inputs=inputs, config=settings, overwrite=overwrite)
 
 
-def check_model(config: MiningConfig, *, given: bool) -> None:
-    """Check before a model is loaded that one is given exactly when a miner uses it.
+def check_grades(config: MiningConfig, grades: Path | None) -> None:
+    """Check that a file of grades is there and has a threshold to be held against.
 
     Raises:
-        InputError: a dense miner without a model, or a model without a dense miner.
+        InputError: no such file, or no `max_grade`.
     """
-    if config.depth("dense") and not given:
-        raise InputError("dense mining needs a model; give one (--model), or mine with bm25 alone")
-    if given and not config.depth("dense"):
-        raise InputError("only dense miners use a model; add one, as in --method dense:10-60:3")
+    if grades is not None and config.max_grade is None:
+        raise InputError("grades filter nothing without a threshold; give one (--max-grade), on the teacher's scale")
+    if grades is not None and not grades.exists():
+        raise InputError(f"{grades}: no such file or folder")
 
 
 # --------------------------------------------------------------------------- what is mined for, and from

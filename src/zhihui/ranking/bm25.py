@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -23,13 +23,16 @@ class BM25:
     idf(w) = ln(1 + (N - df + 0.5) / (df + 0.5)); a word given twice in the query counts twice.
     """
 
-    def __init__(self, passages: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
+    def __init__(
+        self, passages: Sequence[str], *, k1: float = 1.5, b: float = 0.75, stop_words: Collection[str] = ()
+    ) -> None:
         """Segment and index the passages.
 
         Args:
             passages: texts, titles included where they shall count.
             k1: how slowly repetitions of a word saturate, 0 or more.
             b: how much long passages are discounted, 0 to 1.
+            stop_words: words that do not count, in lower case and simplified script, such as `STOP_WORDS`.
 
         Raises:
             InputError: k1 or b is out of bounds.
@@ -41,10 +44,11 @@ class BM25:
             raise InputError(f"b is {b}; give a number from 0 to 1, usually 0.75")
         bm25s = require("bm25s", extra="mine", purpose="BM25")
         self._size = len(passages)
+        self._stop_words = frozenset(stop_words)
         self._vocabulary: dict[str, int] = {}
         number = self._vocabulary.setdefault
         numbered = [
-            [number(word, len(self._vocabulary)) for word in words]
+            [number(word, len(self._vocabulary)) for word in words if word not in self._stop_words]
             for words in _segmented(passages, label="BM25 index")
         ]
         self._index = None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from zhihui.errors import require
-from zhihui.ranking.folding import fold
+from zhihui.ranking.folding import fold_all
 
 _WORD_CHARACTER = re.compile(r"[^\W_]")
 
@@ -31,7 +31,7 @@ def segment_all(texts: Iterable[str]) -> list[list[str]]:
     """
     cut = require("rjieba", extra="mine", purpose="Chinese word segmentation").cut
     is_word = _WordTest().__getitem__
-    return [list(filter(is_word, cut(fold(text)))) for text in texts]
+    return [list(filter(is_word, cut(text))) for text in fold_all(list(texts))]
 
 
 class _WordTest(dict[str, bool]):

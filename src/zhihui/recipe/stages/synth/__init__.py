@@ -1,0 +1,1 @@
+"""synth: examples made by teachers, a stage for each method."""
