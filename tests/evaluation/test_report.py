@@ -16,7 +16,7 @@ import pytest
 from zhihui.errors import InputError
 from zhihui.evaluation import Bm25System, DenseSystem, HybridSystem, evaluate, sections
 from zhihui.evaluation.bootstrap import Interval
-from zhihui.evaluation.charts import Curve, _tick_texts, _ticks, interval_chart, line_charts
+from zhihui.evaluation.charts import Curve, interval_chart, line_charts, tick_texts, ticks_of
 from zhihui.evaluation.report import write_report, write_results_json
 from zhihui.evaluation.run import Evaluation
 from zhihui.records import Passage, RetrievalSet
@@ -264,14 +264,14 @@ def test_gaps_single_points_and_long_curves_are_drawn() -> None:
     ],
 )
 def test_ticks_are_round_and_enclose_the_values(low: float, high: float, expected: list[str]) -> None:
-    ticks = _ticks(low, high, about=5)
-    assert _tick_texts(ticks) == expected
+    ticks = ticks_of(low, high, about=5)
+    assert tick_texts(ticks) == expected
     assert ticks[0] <= low < high <= ticks[-1]
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
 def test_a_flat_line_has_an_axis(value: float) -> None:
-    ticks = _ticks(value, value, about=5)
+    ticks = ticks_of(value, value, about=5)
     assert ticks[0] < value < ticks[-1]
 
 

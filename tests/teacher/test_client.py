@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from loopback import GOOD, Answer, Loopback, always, completion
 from pydantic import BaseModel
 from questions import Grade, ask, endpoint, outcomes, teacher
 
-from zhihui.errors import InputError
+from zhihui.errors import InputError, RunFailure
 from zhihui.teacher import Budget, Limits, Parameters
 from zhihui.teacher.request import first_request
 
@@ -121,6 +124,39 @@ def test_an_ask_that_is_left_early_leaves_nothing_running(tmp_path):
         (later,) = asked.ask([ask(0)], label="t")
         assert later.cached
     assert set(threading.enumerate()) == before
+
+
+def test_a_stop_of_the_outer_of_two_asks_ends_both(tmp_path):
+    with Loopback(always(GOOD)) as server, teacher(tmp_path, server.url, budget=Budget(calls=50)) as asked:
+        first = asked.ask((ask(number) for number in range(100)), label="first")
+        second = asked.ask((ask(f"{one.ask.id}-again", role="writer") for one in first), label="second")
+        del first
+        with pytest.raises(RunFailure, match=r"calls 50 of 50"):
+            list(second)
+        assert len(server.calls) == asked.counts["calls"] == 50
+        assert asked._cache._base.execute("SELECT COUNT(*) FROM replies").fetchone() == (50,)
+
+
+def test_an_ask_that_outlives_its_teacher_ends_quietly(tmp_path):
+    with Loopback(lambda call: replace(GOOD, wait=0 if "问题0：" in call.user else 30)) as server:
+        with teacher(tmp_path, server.url) as asked:
+            asking = asked.ask((ask(number) for number in range(9)), label="t")
+            next(asking)
+        assert not [thread for thread in threading.enumerate() if thread.name == "teacher"]
+        asking.close()
+
+
+def test_an_ask_that_nobody_closes_does_not_keep_the_process(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from questions import ask, teacher
+asking = teacher(Path({str(tmp_path)!r}), sys.argv[1]).ask((ask(number) for number in range(9)), label="t")
+next(asking)
+"""
+    with Loopback(lambda call: replace(GOOD, wait=0 if "问题0：" in call.user else 30)) as server:
+        assert subprocess.run([sys.executable, "-c", code, server.url], timeout=60).returncode == 0
 
 
 def test_an_error_in_the_questions_ends_the_asking_as_it_is(tmp_path):

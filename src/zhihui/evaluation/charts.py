@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 from zhihui.evaluation.bootstrap import Interval
 
+Scale = Literal["linear", "log2"]
 COLOURS = 6
 """Classes s1 ... s6 of the page colour the series; a seventh begins again."""
 _WIDTH = 440
@@ -28,10 +30,14 @@ class Curve:
     """As long as `x`; values that are not finite leave a gap."""
     x_label: str = "step"
     y_label: str = "loss"
+    x_scale: Scale = "linear"
+    """On a "log2" axis doubling is a step of one width; every `x` is then above 0."""
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise ValueError(f"curve {self.label!r} has {len(self.x)} x and {len(self.y)} y; give one y for each x")
+        if self.x_scale == "log2" and any(x <= 0 for x in self.x):
+            raise ValueError(f"curve {self.label!r} has an x of {min(self.x):g}; a log2 axis begins above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +58,16 @@ def line_charts(curves: Sequence[Curve], systems: Sequence[str] = ()) -> list[Ch
         systems: names in the order of the page's tables; a curve of such a name takes its colour there.
 
     """
-    groups: dict[tuple[str, str], list[Curve]] = {}
+    groups: dict[tuple[str, str, Scale], list[Curve]] = {}
     for curve in curves:
         if _segments(curve):
-            groups.setdefault((curve.y_label, curve.x_label), []).append(curve)
+            groups.setdefault((curve.y_label, curve.x_label, curve.x_scale), []).append(curve)
     charts = []
-    for (y_label, x_label), group in groups.items():
+    for (y_label, x_label, _), group in groups.items():
         single = len(group) == 1 and group[0].label in ("", y_label)
         # The first colour is the baseline's grey: a line of no system begins with the second.
         places = {name: place for place, name in enumerate(systems)}
-        colours = [_colour(places.get(curve.label, place + 1)) for place, curve in enumerate(group)]
+        colours = [colour(places.get(curve.label, place + 1)) for place, curve in enumerate(group)]
         charts.append(
             Chart(
                 title=f"{y_label} by {x_label}",
@@ -84,55 +90,56 @@ def interval_chart(rows: Sequence[tuple[str, Interval]], *, label: str) -> str:
     bottom = top + pitch * len(rows)
     low, high = min(found.low for _, found in rows), max(found.high for _, found in rows)
     spread = max(high - low, 0.02)
-    ticks = _ticks(max(0.0, low - 0.15 * spread), min(1.0, high + 0.15 * spread), about=5)
+    ticks = ticks_of(max(0.0, low - 0.15 * spread), min(1.0, high + 0.15 * spread), about=5)
     first, last = ticks[0], ticks[-1]
 
     def across(value: float) -> float:
         return left + (value - first) / (last - first) * (_WIDTH - left - 24)
 
     parts = []
-    for tick, text in zip(ticks, _tick_texts(ticks), strict=True):
+    for tick, text in zip(ticks, tick_texts(ticks), strict=True):
         parts.append(f'<line class="grid" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{top}" y2="{bottom}"/>')
         parts.append(f'<text x="{across(tick):.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
     for place, (name, found) in enumerate(rows):
         y = top + pitch * (place + 0.5)
-        shown = name if len(name) <= 18 else f"{name[:17]}…"
         hint = f"<title>{escape(name)}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]</title>"
-        parts.append(f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(shown)}</text>')
+        parts.append(f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(cut(name, 18))}</text>')
         parts.append(
-            f'<g class="{_colour(place)}">{hint}'
+            f'<g class="{colour(place)}">{hint}'
             f'<line class="whisker" x1="{across(found.low):.1f}" x2="{across(found.high):.1f}"'
             f' y1="{y}" y2="{y}"/>'
             f'<circle cx="{across(found.value):.1f}" cy="{y}" r="5"/></g>'
         )
     parts.append(f'<text class="axis" x="{_WIDTH - 24}" y="{bottom + 34}" text-anchor="end">{escape(label)}</text>')
-    return _svg(f"{label} of each system with its interval", bottom + 42, parts)
+    return svg_of(f"{label} of each system with its interval", bottom + 42, parts)
 
 
 def _lines(curves: Sequence[Curve], colours: Sequence[str]) -> str:
     points = [point for curve in curves for segment in _segments(curve) for point in segment]
-    along = [float(x) for curve in curves for x in curve.x if math.isfinite(x)]
-    x_ticks = _ticks(min(along), max(along), about=5)
-    y_ticks = _ticks(min(y for _, y in points), max(y for _, y in points), about=5)
+    scaled = math.log2 if curves[0].x_scale == "log2" else float
+    along = [scaled(x) for curve in curves for x in curve.x if math.isfinite(x)]
+    x_ticks, x_texts = _x_ticks(min(along), max(along), curves[0].x_scale)
+    y_ticks = ticks_of(min(y for _, y in points), max(y for _, y in points), about=5)
     x_first, x_last = min(along), max(along)
     if x_first == x_last:
         x_first, x_last = x_ticks[0], x_ticks[-1]
 
     def across(x: float) -> float:
-        return _LEFT + (x - x_first) / (x_last - x_first) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (scaled(x) - x_first) / (x_last - x_first) * (_WIDTH - _LEFT - _RIGHT)
 
     def up(y: float) -> float:
         share = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = []
-    for tick, text in zip(y_ticks, _tick_texts(y_ticks), strict=True):
+    for tick, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
         y = f"{up(tick):.1f}"
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{text}</text>')
-    for tick, text in zip(x_ticks, _tick_texts(x_ticks), strict=True):
+    for tick, text in zip(x_ticks, x_texts, strict=True):
         if x_first <= tick <= x_last:
-            x, base = f"{across(tick):.1f}", _HEIGHT - _BOTTOM
+            share = (tick - x_first) / (x_last - x_first)
+            x, base = f"{_LEFT + share * (_WIDTH - _LEFT - _RIGHT):.1f}", _HEIGHT - _BOTTOM
             parts.append(f'<line class="tick" x1="{x}" x2="{x}" y1="{base}" y2="{base + 4}"/>')
             parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{text}</text>')
     for curve, colour in zip(curves, colours, strict=True):
@@ -140,7 +147,7 @@ def _lines(curves: Sequence[Curve], colours: Sequence[str]) -> str:
     y_label, x_label = escape(curves[0].y_label), escape(curves[0].x_label)
     parts.append(f'<text class="axis" x="{_LEFT - 44}" y="13">{y_label}</text>')
     parts.append(f'<text class="axis" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">{x_label}</text>')
-    return _svg(f"{curves[0].y_label} by {curves[0].x_label}", _HEIGHT, parts)
+    return svg_of(f"{curves[0].y_label} by {curves[0].x_label}", _HEIGHT, parts)
 
 
 def _line(curve: Curve, colour: str, across: Callable[[float], float], up: Callable[[float], float]) -> str:
@@ -174,7 +181,18 @@ def _segments(curve: Curve) -> list[list[tuple[float, float]]]:
     return thinned
 
 
-def _ticks(low: float, high: float, *, about: int) -> list[float]:
+def _x_ticks(low: float, high: float, scale: Scale) -> tuple[list[float], list[str]]:
+    """Return the ticks of the lower axis, in its own units, and what is written at them."""
+    if scale == "linear":
+        ticks = ticks_of(low, high, about=5)
+        return ticks, tick_texts(ticks)
+    first, last = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+    step = max(1, math.ceil((last - first) / 9))
+    powers = range(first, last + 1, step)
+    return [float(power) for power in powers], [f"{2.0**power:,g}" for power in powers]
+
+
+def ticks_of(low: float, high: float, *, about: int) -> list[float]:
     """Return round numbers at even distances that enclose the range."""
     if high <= low:
         reach = abs(low) / 2 or 0.5
@@ -186,7 +204,7 @@ def _ticks(low: float, high: float, *, about: int) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _tick_texts(ticks: Sequence[float]) -> list[str]:
+def tick_texts(ticks: Sequence[float]) -> list[str]:
     """Write the ticks of one axis with one number of decimals."""
     for decimals in range(7):
         if all(math.isclose(round(tick, decimals), tick, rel_tol=0, abs_tol=1e-9) for tick in ticks):
@@ -198,10 +216,18 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:g}"
 
 
-def _colour(place: int) -> str:
+def colour(place: int) -> str:
+    """Return the class that colours the series of a place."""
     return f"s{place % COLOURS + 1}"
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+def svg_of(title: str, height: float, parts: Sequence[str], *, width: float = _WIDTH) -> str:
+    """Return a drawing; one wider than the others gets the class "wide"."""
     body = "\n".join(parts)
-    return f'<svg viewBox="0 0 {_WIDTH} {height:g}" role="img" aria-label="{escape(title)}">\n{body}\n</svg>'
+    kind = ' class="wide"' if width > _WIDTH else ""
+    return f'<svg{kind} viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">\n{body}\n</svg>'
+
+
+def cut(text: str, length: int) -> str:
+    """Shorten a label to so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"

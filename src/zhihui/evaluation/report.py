@@ -12,7 +12,7 @@ from zhihui.evaluation.charts import Curve, interval_chart, line_charts
 from zhihui.evaluation.run import Evaluation, as_json, average
 from zhihui.runs import atomic_open, versions, write_json
 
-__all__ = ["Curve", "write_report", "write_results_json"]
+__all__ = ["Curve", "render", "write_report", "write_results_json"]
 
 
 def write_report(
@@ -41,23 +41,14 @@ def write_report(
         InputError: no evaluation, or sets measured with different systems.
 
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     evaluations = _several(evaluation)
     rows = sections.system_rows(evaluations, seed=seed)
     queries = sum(len(one.query_ids) for one in evaluations)
     passages = sum(len(one.data.corpus) for one in evaluations)
     # One set can afford more queries than each of many.
     many = 3 if len(evaluations) == 1 else 1
-    environment = Environment(
-        loader=PackageLoader("zhihui.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["signed"] = sections.signed
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
         title=title,
         headline=sections.headline(evaluations, seed=seed),
         notes=list(notes),
@@ -73,11 +64,28 @@ def write_report(
         ],
         absent=sections.depth_note(),
         settings=sections.flatten(settings or {}),
-        fingerprints=[(result.name, result.fingerprint[:16]) for result in evaluations[0].systems],
-        versions=list(versions().items()),
+        facts=[
+            *((f"fingerprint of {result.name}", result.fingerprint[:16]) for result in evaluations[0].systems),
+            *versions().items(),
+        ],
     )
     with atomic_open(path) as stream:
         stream.write(page)
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page of this room's templates, everything in it escaped that is not marked as safe."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("zhihui.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["signed"] = sections.signed
+    return environment.get_template(template).render(**values)
 
 
 def write_results_json(path: Path, evaluation: Evaluation | Sequence[Evaluation], *, seed: int = 0) -> None:

@@ -14,6 +14,7 @@ from zhihui.evaluation.bootstrap import Interval, intervals
 from zhihui.evaluation.metrics import METRICS, as_arrays, score_ranks
 from zhihui.evaluation.systems import HybridSystem, RetrievalSystem
 from zhihui.ranking import TopK
+from zhihui.ranking.topk import NONE
 from zhihui.records import RetrievalSet
 
 DEPTH = 1000
@@ -77,6 +78,7 @@ def evaluate(
     *,
     k: int = DEPTH,
     seed: int = 0,
+    ignore_identical_ids: bool = False,
     observe: Callable[[RetrievalSystem, TopK], None] | None = None,
 ) -> Evaluation:
     """Rank the corpus for the judged queries of a split with each system, and score the rankings.
@@ -87,6 +89,7 @@ def evaluate(
         systems: measured in this order; a `HybridSystem` reuses the rankings of its parts.
         k: passages ranked for each query; metrics cut beyond it see k.
         seed: of the bootstrap, the same for all systems.
+        ignore_identical_ids: drop a passage that has the query's id from what is found, as mteb does in some tasks.
         observe: called with each system and its whole ranking `[Q, k]`, queries as the judgements order them.
 
     Raises:
@@ -120,6 +123,8 @@ def evaluate(
     ids = list(data.corpus)
     for place, system in enumerate(systems):
         ranking = ranked(system)
+        if ignore_identical_ids:
+            ranking = _without_identical(ranking, query_ids, ids)
         if observe is not None:
             observe(system, ranking)
         results.append(
@@ -200,6 +205,19 @@ def _with_parts(systems: Sequence[RetrievalSystem]) -> set[int]:
         if isinstance(system, HybridSystem):
             needed |= _with_parts(system.parts)
     return needed
+
+
+def _without_identical(ranking: TopK, query_ids: Sequence[str], ids: Sequence[str]) -> TopK:
+    """Return a ranking without the passages that have their query's id; the places after them move up."""
+    number = {passage_id: index for index, passage_id in enumerate(ids)}
+    own = np.array([number.get(query_id, NONE) for query_id in query_ids], dtype=ranking.indices.dtype)
+    dropped = (ranking.indices == own[:, None]) & (own != NONE)[:, None]
+    # A stable sort puts what is dropped last and leaves the order of the rest.
+    order = np.argsort(dropped, axis=1, kind="stable")
+    kept = TopK.empty(*ranking.indices.shape)
+    kept.indices[:] = np.take_along_axis(np.where(dropped, NONE, ranking.indices), order, axis=1)
+    kept.scores[:] = np.where(kept.indices == NONE, kept.scores, np.take_along_axis(ranking.scores, order, axis=1))
+    return kept
 
 
 def _found(ranking: TopK, ids: Sequence[str], judged: Sequence[Mapping[str, int]]) -> list[Found]:

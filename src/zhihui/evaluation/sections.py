@@ -175,27 +175,11 @@ def sample_queries(evaluation: Evaluation, *, seed: int = 0, drawn: int = 3, wor
     low = sorted(rest, key=lambda place: float(leader.scores[MAIN][place]))[:worst]
     chosen = [(place, "drawn at random") for place in places[:drawn]]
     chosen += [(place, f"among the worst of {leader.name}") for place in low]
-    return [_sample(evaluation, place, why) for place, why in chosen]
+    return [sample_query(evaluation, place, why) for place, why in chosen]
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as dotted names and readable values."""
-    rows = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            rows += flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            rows.append((f"{prefix}{key}", ", ".join(map(str, value))))
-        else:
-            rows.append((f"{prefix}{key}", str(value)))
-    return rows
-
-
-def _scores(evaluations: Sequence[Evaluation], place: int, metric: str) -> list[NDArray[np.float64]]:
-    return [evaluation.systems[place].scores[metric] for evaluation in evaluations]
-
-
-def _sample(evaluation: Evaluation, place: int, why: str) -> SampleQuery:
+def sample_query(evaluation: Evaluation, place: int, why: str) -> SampleQuery:
+    """Return the query of a place with what each system answered."""
     query_id = evaluation.query_ids[place]
     grades = evaluation.data.judged(evaluation.split)[query_id]
     relevant = sorted((key for key, grade in grades.items() if grade >= 1), key=lambda key: -grades[key])
@@ -213,6 +197,23 @@ def _sample(evaluation: Evaluation, place: int, why: str) -> SampleQuery:
         more_answers=max(0, len(relevant) - 2),
         rankings=[_ranking(evaluation, result, place, grades) for result in evaluation.systems],
     )
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as dotted names and readable values."""
+    rows = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows.append((f"{prefix}{key}", ", ".join(map(str, value))))
+        else:
+            rows.append((f"{prefix}{key}", str(value)))
+    return rows
+
+
+def _scores(evaluations: Sequence[Evaluation], place: int, metric: str) -> list[NDArray[np.float64]]:
+    return [evaluation.systems[place].scores[metric] for evaluation in evaluations]
 
 
 def _ranking(evaluation: Evaluation, result: SystemResult, place: int, grades: Mapping[str, int]) -> Ranking:

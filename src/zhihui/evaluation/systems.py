@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from zhihui.encoder.cache import BLOCK
 from zhihui.encoder.protocol import TextEncoder
+from zhihui.errors import InputError
+from zhihui.evaluation.encoding import MeteredEncoder
 from zhihui.ranking import BM25, TopK, exact, reciprocal_rank_fusion
+from zhihui.ranking.topk import NONE, best
 from zhihui.records import RetrievalSet
 from zhihui.runs import fingerprint
 
@@ -46,33 +55,84 @@ class Bm25System:
         return index.search(_queries(data, query_ids), k)
 
 
+class RandomSystem:
+    """Passages drawn at random, the same for the same query: what a system scores that knows nothing."""
+
+    def __init__(self, *, name: str = "random", seed: int = 0) -> None:
+        """Keep the seed."""
+        self.name = name
+        self.seed = seed
+
+    @property
+    def fingerprint(self) -> str:
+        """The seed's."""
+        return fingerprint(["random", self.seed])
+
+    def rank(self, data: RetrievalSet, query_ids: Sequence[str], k: int) -> TopK:
+        """Draw k passages for each query, without looking at them."""
+        found = TopK.empty(len(query_ids), k)
+        size = min(k, len(data.corpus))
+        for row, query_id in enumerate(query_ids):
+            digest = hashlib.sha256(f"{self.seed}:{query_id}".encode()).digest()
+            generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+            found.indices[row, :size] = generator.choice(len(data.corpus), size, replace=False)
+            found.scores[row, :size] = np.arange(size, 0, -1)
+        return found
+
+
 class DenseSystem:
     """An encoder and exact search by inner product."""
 
-    def __init__(self, encoder: TextEncoder, *, name: str | None = None, instruction: str | None = None) -> None:
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        *,
+        name: str | None = None,
+        instruction: str | None = None,
+        instructions: Mapping[str, str] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         """Wrap an encoder.
 
         Args:
             encoder: gives the vectors.
             name: for tables; None takes the encoder's.
             instruction: the task in words for the queries; None takes the encoder's own.
-
+            instructions: the task in words by the set's name, where `instruction` is None.
+            about: what mteb's record of the model shall say besides, such as its license.
         """
         self.encoder = encoder
         self.name = encoder.name if name is None else name
         self.instruction = instruction
+        self.instructions = dict(instructions or {})
+        self.about = dict(about or {})
+        self.cache: Path | None = None
+        """Folder where vectors are kept while a set is encoded; None keeps them in memory alone."""
+        self.block = BLOCK
+        """Texts encoded and kept together."""
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's, and the instruction when one was given."""
+        """The encoder's, and the instruction when one was given; those of the sets are part of the sets."""
         if self.instruction is None:
             return self.encoder.fingerprint
         return fingerprint([self.encoder.fingerprint, self.instruction])
 
     def rank(self, data: RetrievalSet, query_ids: Sequence[str], k: int) -> TopK:
         """Encode queries and corpus and search."""
-        queries = self.encoder.encode_queries(_queries(data, query_ids), instruction=self.instruction)
-        return exact.search(queries, self.encoder.encode_documents(_passages(data)), k)
+        queries, passages = _queries(data, query_ids), _passages(data)
+        if self.cache is None:
+            return self._rank(self.encoder, data.name, queries, passages, k)
+        label = f"{data.name}, {self.name}"
+        with MeteredEncoder(
+            self.encoder, self.cache, label=label, texts=[*queries, *passages], block=self.block
+        ) as encoder:
+            return self._rank(encoder, data.name, queries, passages, k)
+
+    def _rank(self, encoder: TextEncoder, name: str, queries: list[str], passages: list[str], k: int) -> TopK:
+        instruction = self.instructions.get(name) if self.instruction is None else self.instruction
+        found = encoder.encode_queries(queries, instruction=instruction)
+        return exact.search(found, encoder.encode_documents(passages), k)
 
 
 class HybridSystem:
@@ -103,6 +163,58 @@ class HybridSystem:
     def fuse(self, rankings: Sequence[TopK], k: int) -> TopK:
         """Fuse the rankings the parts gave, in their order."""
         return reciprocal_rank_fusion(rankings, k, constant=self.constant)
+
+
+class WeightedSystem(HybridSystem):
+    """The weighted sum of other systems' scores, each query's brought to the range from 0 to 1 (Lee 1997)."""
+
+    def __init__(
+        self, parts: Sequence[RetrievalSystem], *, weights: Sequence[float], name: str = "weighted"
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            parts: the systems to fuse.
+            weights: of their scores, in the order of the parts.
+            name: for tables.
+
+        Raises:
+            InputError: a negative weight, none above zero, or not one for each part.
+        """
+        super().__init__(parts, name=name)
+        self.weights = tuple(weights)
+        if len(self.weights) != len(self.parts) or not all(w >= 0 for w in self.weights) or not any(self.weights):
+            raise InputError(f"weights {list(weights)}: give one of 0 or more for each of {len(self.parts)} systems")
+
+    @property
+    def fingerprint(self) -> str:
+        """Those of the parts and the weights."""
+        return fingerprint(["weighted", list(self.weights), [part.fingerprint for part in self.parts]])
+
+    def fuse(self, rankings: Sequence[TopK], k: int) -> TopK:
+        """Add the scores up; a passage that a part does not list gets nothing from it."""
+        fused = TopK.empty(len(rankings[0].indices), k)
+        for row in range(len(fused.indices)):
+            listed = [ranking.indices[row] != NONE for ranking in rankings]
+            indices = [ranking.indices[row][filled] for ranking, filled in zip(rankings, listed, strict=True)]
+            shares = [
+                weight * _to_unit(ranking.scores[row][filled])
+                for weight, ranking, filled in zip(self.weights, rankings, listed, strict=True)
+            ]
+            passages, place = np.unique(np.concatenate(indices), return_inverse=True)
+            sums = np.bincount(place, weights=np.concatenate(shares), minlength=len(passages)).astype(np.float32)
+            chosen = best(sums, k)
+            fused.indices[row, : len(chosen)] = passages[chosen]
+            fused.scores[row, : len(chosen)] = sums[chosen]
+        return fused
+
+
+def _to_unit(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Bring scores to the range from 0 to 1; equal ones become 1."""
+    wide = scores.astype(np.float64)
+    if not len(wide) or wide.max() == wide.min():
+        return np.ones_like(wide)
+    return (wide - wide.min()) / (wide.max() - wide.min())
 
 
 def _passages(data: RetrievalSet) -> list[str]:

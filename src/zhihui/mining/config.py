@@ -99,8 +99,8 @@ class MiningConfig:
     stop_words: bool = False
     """Whether BM25 leaves Chinese function words (的, 是, 我们, ...) out."""
     index: Index = "exact"
-    """How dense miners search: every passage, or an inverted file of faiss that finds nearly all, for corpora of tens
-    of millions; its recall is measured and counted."""
+    """How dense miners search: every passage, or by an inverted file of faiss, a tenth of them for each query, for
+    corpora of tens of millions; the share of the best passages that it finds is measured and counted."""
     seed: int = 0
     """Of the draws within windows, and of the faiss index."""
 

@@ -16,7 +16,8 @@
 
 - `$mine` is what the earlier stage `mine` gives: its examples, its model, ... If that is a folder, `$mine/name` is
   a file in it.
-- `$starter` is the Chinese retrieval set that is shipped.
+- `$starter` is the Chinese retrieval set that is shipped; `$engine/NAME` is a file that is shipped for the data engine:
+  passages.jsonl, documents.jsonl, and teacher.jsonl, a recording.
 - Every other path is one on this machine, relative to the working directory, as on the command line; a model may be a
   hub id too.
 

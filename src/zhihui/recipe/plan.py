@@ -106,7 +106,7 @@ def _planned(
     missing: list[Input] = []
     for one in step.inputs:
         path = one.outside()
-        if one.stage is not None and one.stage != SHIPPED:
+        if one.stage is not None and one.stage not in SHIPPED:
             contents[one.setting] = fingerprint([earlier[one.stage].key, one.rest])
         elif path is None:
             contents[one.setting] = one.text  # a hub id

@@ -43,7 +43,7 @@ class Step:
     @property
     def refers_to(self) -> list[str]:
         """The stages it takes something from."""
-        return [one.stage for one in self.inputs if one.stage not in (None, SHIPPED)]
+        return [one.stage for one in self.inputs if one.stage is not None and one.stage not in SHIPPED]
 
     def folder(self, out: Path) -> Path:
         """Return the stage's folder within a run's."""
@@ -82,7 +82,7 @@ class Recipe:
 
     def place(self, one: Input, out: Path) -> Path | str:
         """Return where an input is: a path, or a hub id."""
-        if one.stage is None or one.stage == SHIPPED:
+        if one.stage is None or one.stage in SHIPPED:
             return one.outside() or one.text
         product = self.step(one.stage).product(out)
         return product / one.rest if one.rest else product
@@ -131,8 +131,8 @@ def read_recipe(path: Path, words: Sequence[str] = ()) -> Recipe:
 
 def _step(name: str, settings: Any, path: Path) -> Step:
     where = f"{path}: {name}"
-    if not _NAME.fullmatch(name) or name == SHIPPED:
-        why = "is what is shipped" if name == SHIPPED else "cannot be a folder's name"
+    if not _NAME.fullmatch(name) or name in SHIPPED:
+        why = "is what is shipped" if name in SHIPPED else "cannot be a folder's name"
         raise InputError(f"{where}: this name {why}; use another, of letters, digits, - and _")
     if not isinstance(settings, Mapping):
         raise InputError(f"{where} is {settings!r}; it is a group of settings")

@@ -10,10 +10,10 @@ from pathlib import Path
 from zhihui.config import did_you_mean
 from zhihui.errors import InputError
 from zhihui.recipe.stage import Kind, Takes
-from zhihui.records.shipped import STARTER
+from zhihui.records.shipped import ENGINE, STARTER
 
-SHIPPED = "starter"
-"""The name of the shipped retrieval set, which no stage may have."""
+SHIPPED = {"starter": STARTER, "engine": ENGINE}
+"""The names of what is shipped, which no stage may have: a retrieval set, and a folder of files."""
 _REFERENCE = re.compile(r"\$(?P<name>[\w-]+)(?:/(?P<rest>.+))?")
 _GIVES: dict[Kind, str] = {
     "passages": "passages",
@@ -35,7 +35,7 @@ class Input:
     """As it is written."""
     takes: Takes
     stage: str | None
-    """The stage it refers to, `SHIPPED`, or None for something on this machine or the hub."""
+    """The stage it refers to, one of `SHIPPED`, or None for something on this machine or the hub."""
     rest: str | None = None
     """A file within what the stage gives."""
 
@@ -46,8 +46,9 @@ class Input:
 
     def outside(self) -> Path | None:
         """Return the path on this machine, whether there is one or not; None for a stage's and for a hub id."""
-        if self.stage == SHIPPED:
-            return STARTER / self.rest if self.rest else STARTER
+        if self.stage in SHIPPED:
+            folder = SHIPPED[self.stage]
+            return folder / self.rest if self.rest else folder
         if self.stage is not None:
             return None
         looks_like_hub = self.text.count("/") == 1 and not self.text.startswith((".", "~", "/"))
@@ -91,10 +92,15 @@ def check_references(stages: Mapping[str, tuple[tuple[Kind, str], list[Input]]],
             if one.stage is None:
                 continue
             where = f"{file}: {name}: {one.setting} is {one.text}"
-            if one.stage == SHIPPED:
+            if one.stage == "engine":
+                if one.rest is None:
+                    files = ", ".join(f"$engine/{path.name}" for path in sorted(ENGINE.iterdir()))
+                    raise InputError(f"{where}, which is a folder of files; name one: {files}")
+                continue
+            if one.stage == "starter":
                 gives: Kind = "set"
             elif one.stage not in stages:
-                mend = did_you_mean(one.stage, (*order, SHIPPED), above="$")
+                mend = did_you_mean(one.stage, (*order, *SHIPPED), above="$")
                 raise InputError(f"{where}, and there is no stage {one.stage}; {mend}")
             elif one.stage == name:
                 raise InputError(f"{where}, which is the stage itself; refer to an earlier one")

@@ -1,4 +1,4 @@
-"""What is shipped inside: a small Chinese retrieval set, to try everything on."""
+"""What is shipped inside: a small Chinese retrieval set, and what the data engine is shown with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 
 STARTER = Path(__file__).parents[1] / "starter" / "data"
 """The starter set, a BEIR folder with the splits train, dev and test."""
+ENGINE = STARTER.with_name("engine")
+"""Passages and long documents for the data engine, and a teacher's recorded answers about them."""
+RECORDING = ENGINE / "teacher.jsonl"
+"""The recorded answers."""
 
 
 def set_name(folder: Path) -> str:

@@ -99,6 +99,7 @@ class Cache:
         self.path = path
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._turn = threading.RLock()
+        self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
@@ -118,6 +119,7 @@ class Cache:
         """Close the file."""
         with self._turn:
             self._base.close()
+            self._closed = True
 
     # ------------------------------------------------------------------ replies
 
@@ -184,7 +186,10 @@ class Cache:
             self._release(key)
 
     def release_all(self) -> None:
-        """Give up all claims; nobody is asking any more."""
+        """Give up all claims, unless the file is closed; nobody is asking any more."""
+        with self._turn:
+            if self._closed:
+                return
         with self._transaction():
             self._base.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
 

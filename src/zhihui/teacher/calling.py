@@ -68,8 +68,8 @@ class Caller:
     cache: Cache
     budget: Budget
     run: str
-    closed: RunFailure | None = None
-    """Why nothing more is sent."""
+    closed: str | None = None
+    """Why nothing more is sent; the words alone, since an exception would keep alive all that it passed through."""
 
     async def reply(self, lane: Lane, step: Step[Any], session: Session, sends: Sends) -> bool:
         """See that the cache holds a final reply to a request; return whether a call was made for it.
@@ -90,7 +90,7 @@ class Caller:
                     lane.misses, lane.fault = lane.misses + 1, str(error)
                 raise
             except RunFailure as failure:
-                self.closed = failure
+                self.closed = str(failure)
                 raise
             finally:
                 on_the_wire = any(task.get_name() == key for task in sends)  # one let finish still needs the claim
@@ -139,7 +139,7 @@ class Caller:
             ticket = await lane.limiter.admit(request.expected_tokens + answer, session.turn(lane.name))
             while True:
                 if self.closed is not None:
-                    raise self.closed
+                    raise RunFailure(self.closed)
                 begun = self.cache.begin(request.key, run=self.run, worst=worst, budget=self.budget, lasts=lasts)
                 if begun != "full":
                     break

@@ -69,7 +69,9 @@ class ApiTeacher:
         self.close()
 
     def close(self) -> None:
-        """Close the cache."""
+        """End what is still asked, and close the cache."""
+        if self._session is not None:
+            self._session.close()
         self._cache.close()
 
     @property
@@ -157,11 +159,11 @@ class ApiTeacher:
                         yield outcome
         except RunFailure:
             _stop(under_way)
-            session.submit(session.finished()).result()
+            session.finish(session.finished())
             raise
         finally:
             _stop(under_way)
-            session.submit(_cancelled(sends)).result()
+            session.finish(_cancelled(sends))
             self._leave()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ class Session:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="teacher", daemon=True)
         self._thread.start()
+        self._closed = False
+        atexit.register(self.close)  # an `ask` that nobody closed ends after the thread, and would wait for it
         self._lines: dict[str, Line] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -34,9 +37,20 @@ class Session:
         """Start work on the loop, from any thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do work on the loop and wait for it; once the session is closed there is nothing left to do."""
+        if self._closed:
+            work.close()
+        else:
+            self.submit(work).result()
+
     def close(self) -> None:
-        """Close the connections and end the thread."""
-        self.submit(self._hang_up()).result()
+        """End all work, close the connections and end the thread."""
+        if self._closed:
+            return
+        atexit.unregister(self.close)
+        self.finish(self._hang_up())
+        self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

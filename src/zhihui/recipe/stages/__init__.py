@@ -12,9 +12,11 @@ from zhihui.recipe.stage import Stage
 STAGES = (
     "chunk",
     "convert",
+    "gather",
     "build",
     "export",
     "dedup",
+    "stats",
     "synth.query",
     "synth.label",
     "synth.triplet",
