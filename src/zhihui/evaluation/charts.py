@@ -103,7 +103,9 @@ def interval_chart(rows: Sequence[tuple[str, Interval]], *, label: str) -> str:
     for place, (name, found) in enumerate(rows):
         y = top + pitch * (place + 0.5)
         hint = f"<title>{escape(name)}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]</title>"
-        parts.append(f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(cut(name, 18))}</text>')
+        parts.append(
+            f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(cut(name, 18))}</text>'
+        )
         parts.append(
             f'<g class="{colour(place)}">{hint}'
             f'<line class="whisker" x1="{across(found.low):.1f}" x2="{across(found.high):.1f}"'

@@ -84,7 +84,9 @@ def as_markdown(table: Table) -> str:
     columns = ["system", *table.columns]
     lines = [_line([_escaped(name) for name in columns]), _line(["---", *["---:"] * len(table.columns)])]
     for row in table.rows:
-        cells = [{"best": "**{}**", "second": "*{}*", "": "{}"}[one.mark].format(f"{one.value:.2f}") for one in row.cells]
+        cells = [
+            {"best": "**{}**", "second": "*{}*", "": "{}"}[one.mark].format(f"{one.value:.2f}") for one in row.cells
+        ]
         note = " (published)" if row.place is None else ""
         lines.append(_line([f"{_escaped(row.name)}{note}", *cells]))
     return "\n".join(lines) + "\n"
@@ -94,9 +96,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     """Return everything a machine may want of a comparison but the queries; scores in [0, 1]."""
     names = [one.name for one in comparison.sets]
     return {
-        "sets": [
-            {"name": one.name, "split": one.split, "queries": len(one.query_ids)} for one in comparison.sets
-        ],
+        "sets": [{"name": one.name, "split": one.split, "queries": len(one.query_ids)} for one in comparison.sets],
         "left_out": comparison.left_out,
         "systems": {
             system.name: {

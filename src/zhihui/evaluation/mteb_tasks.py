@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from zhihui.encoder.protocol import TextEncoder
-from zhihui.errors import require
+from zhihui.errors import InputError, require
+from zhihui.evaluation.cmteb import HubSet, Task
 from zhihui.ranking import TopK, exact
-from zhihui.records import RetrievalSet
+from zhihui.records import Passage, RetrievalSet
 from zhihui.runs import fingerprint
 
 SUBSET = "default"
@@ -38,13 +39,23 @@ def load_mteb() -> ModuleType:
             del os.environ["MTEB_CACHE"]
 
 
-def make_task(data: RetrievalSet, split: str, *, instruction: str | None = None) -> Any:
+def make_task(
+    data: RetrievalSet,
+    split: str,
+    *,
+    instruction: str | None = None,
+    task: Task | None = None,
+    data_set: HubSet | None = None,
+) -> Any:
     """Return one split of a set as an mteb retrieval task named after the set.
 
     Args:
         data: the set.
         split: the judgements to score.
         instruction: the task in words, which mteb hands to models that take one.
+        task: the task of C-MTEB that it is; its record in mteb's registry is taken over.
+        data_set: of such a task: what it was read from in full; None stamps results with a fingerprint instead of a
+            revision, as those of other sets are.
 
     Raises:
         InputError: no such split.
@@ -57,7 +68,7 @@ def make_task(data: RetrievalSet, split: str, *, instruction: str | None = None)
     from mteb.abstasks.task_metadata import TaskMetadata
 
     judged = data.judged(split)
-    about = TaskMetadata(
+    about = _official(task, data, data_set) if task is not None else TaskMetadata(
         name=data.name,
         description=f"{data.name}, a retrieval set in the BEIR layout.",
         dataset={"path": data.name, "revision": set_revision(data, split)},
@@ -74,6 +85,7 @@ def make_task(data: RetrievalSet, split: str, *, instruction: str | None = None)
         """A set that is already in memory."""
 
         metadata = about
+        ignore_identical_ids = task is not None and task.ignore_identical_ids
         data_loaded: bool
 
         def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
@@ -99,6 +111,44 @@ def make_task(data: RetrievalSet, split: str, *, instruction: str | None = None)
             self.data_loaded = True
 
     return LocalRetrieval()
+
+
+def _official(task: Task, data: RetrievalSet, data_set: HubSet | None) -> Any:
+    """Return mteb's own record of a task, with what was really read."""
+    record = load_mteb().get_task(task.name).metadata
+    path = task.hub.path if data_set is None else data_set.path
+    revision = set_revision(data, task.split) if data_set is None else data_set.revision
+    return record.model_copy(update={"dataset": {"path": path, "revision": revision}})
+
+
+def fetch(task: Task) -> RetrievalSet:
+    """Fetch a task from the hub the way mteb does.
+
+    Raises:
+        InputError: the hub cannot be reached.
+        MissingExtra: mteb is not installed.
+
+    """
+    official = load_mteb().get_task(task.name)
+    try:
+        official.load_data()
+    except Exception as error:  # the network fails in many ways; to the user they are one
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        mend = "go online, or pass --data-dir with a mirror of the data sets"
+        raise InputError(f"{task.name}: cannot be fetched from the hub ({reason}); {mend}") from None
+    found = official.dataset[SUBSET][task.split]
+    corpus, queries = found["corpus"], found["queries"]
+    titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
+    return RetrievalSet(
+        name=task.name,
+        corpus={
+            key: Passage(text=text, title=title or "")
+            for key, text, title in zip(corpus["id"], corpus["text"], titles, strict=True)
+        },
+        queries=dict(zip(queries["id"], queries["text"], strict=True)),
+        # In the order of the queries: mteb groups the judgements anew in each run.
+        qrels={task.split: {key: dict(found["relevant_docs"][key]) for key in queries["id"]}},
+    )
 
 
 def set_revision(data: RetrievalSet, split: str) -> str:
@@ -154,9 +204,27 @@ class EncoderSearch:
 class RankingSearch:
     """A ranking already made, as an mteb model: mteb scores it, and nothing is computed twice."""
 
-    def __init__(self, ranking: TopK, data: RetrievalSet, split: str, *, name: str, revision: str) -> None:
-        """Wrap the ranking `[Q, K]` of the judged queries of a split, in the order of the judgements."""
-        self.mteb_model_meta = model_meta(name, revision)
+    def __init__(
+        self,
+        ranking: TopK,
+        data: RetrievalSet,
+        split: str,
+        *,
+        name: str,
+        revision: str,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Wrap the ranking `[Q, K]` of the judged queries of a split, in the order of the judgements.
+
+        Args:
+            ranking: what was found.
+            data: the set.
+            split: whose judged queries it is of.
+            name: of the model.
+            revision: tells its results from those of other checkpoints.
+            about: as `model_meta`.
+        """
+        self.mteb_model_meta = model_meta(name, revision, about)
         self._run = _as_run(ranking, list(data.judged(split)), list(data.corpus))
 
     def index(self, corpus: Any, **_: Any) -> None:
@@ -203,8 +271,13 @@ def write_mteb_results(folder: Path, model: Any, tasks: Sequence[Any]) -> dict[s
     return scores
 
 
-def model_meta(name: str, revision: str) -> Any:
+def model_meta(name: str, revision: str, about: Mapping[str, Any] | None = None) -> Any:
     """Return mteb's record of a model; a name without an organisation gets "local".
+
+    Args:
+        name: of the model.
+        revision: of its weights.
+        about: other fields of the record, such as license and embed_dim.
 
     Raises:
         MissingExtra: mteb is not installed.
@@ -214,7 +287,7 @@ def model_meta(name: str, revision: str) -> Any:
     from mteb.models.model_meta import ModelMeta
 
     named = name if name.count("/") == 1 else f"local/{name.strip('/').replace('/', '_')}"
-    return ModelMeta.create_empty({"name": named, "revision": revision})
+    return ModelMeta.create_empty({**(about or {}), "name": named, "revision": revision})
 
 
 def _texts(corpus: Any) -> list[str]:

@@ -84,7 +84,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["signed"] = sections.signed
+    environment.filters |= {"signed": sections.signed, "points": sections.points}
     return environment.get_template(template).render(**values)
 
 

@@ -138,6 +138,11 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def points(value: float) -> str:
+    """Write a difference of scores in points of 100, with its sign, a true minus among them."""
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
 def headline(evaluations: Sequence[Evaluation], *, seed: int = 0) -> str:
     """Say in a sentence what was found."""
     rows = system_rows(evaluations, seed=seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,19 +11,30 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from zhihui.encoder.protocol import TextEncoder
-from zhihui.errors import InputError
+from zhihui.errors import InputError, RunFailure
 from zhihui.evaluation.report import write_report, write_results_json
 from zhihui.evaluation.run import Evaluation, evaluate
+from zhihui.evaluation.sets import MeasuredSet, beir_sets, set_folders
 from zhihui.evaluation.stored import read_found, write_found
-from zhihui.evaluation.systems import Bm25System, DenseSystem, HybridSystem, RetrievalSystem
+from zhihui.evaluation.systems import (
+    Bm25System,
+    DenseSystem,
+    HybridSystem,
+    RandomSystem,
+    RetrievalSystem,
+    WeightedSystem,
+)
 from zhihui.ranking import TopK
-from zhihui.records import RetrievalSet, is_beir, read_beir
-from zhihui.records.shipped import set_name
+from zhihui.records import read_beir
 from zhihui.runs import Manifest, fingerprint, fingerprint_path, run_stage
+
+__all__ = ["EvaluationConfig", "Measurement", "beir_sets", "check_systems", "set_folders", "systems_of"]
 
 RESULTS, REPORT, SETS, MTEB = "results.json", "report.html", "sets", "mteb"
 """What the output folder holds, beside the manifest."""
 FOUND = "found.jsonl"
+VECTORS = "vectors"
+"""Where vectors are kept while a set is measured, unless a folder is given that outlives the run."""
 Baseline = Literal["bm25", "none"]
 
 
@@ -30,73 +43,111 @@ class EvaluationConfig:
     """What is measured besides the models, and on which judgements."""
 
     split: str = "test"
-    """Judgements to measure on, those of qrels/SPLIT.tsv."""
+    """Judgements of BEIR sets to measure on, those of qrels/SPLIT.tsv; the tasks of C-MTEB have their own."""
     baseline: Baseline = "bm25"
     """Measured beside the models, and compared with: BM25 over Chinese words, or nothing."""
     hybrid: bool = False
     """Whether each model is measured fused with BM25 by reciprocal rank too."""
+    hybrid_weight: float | None = None
+    """Share of a model's scores, 0 to 1, in a weighted sum with BM25's that is measured too; None measures none."""
+    random: bool = False
+    """Whether passages drawn at random are measured too."""
     instruction: str | None = None
-    """The task in words, in place of the models' own query prompt."""
+    """The task in words, in place of the models' own query prompt and of the instructions of C-MTEB's tasks."""
 
     def __post_init__(self) -> None:
+        if self.hybrid_weight is not None and not 0 <= self.hybrid_weight <= 1:
+            raise InputError(f"hybrid_weight is {self.hybrid_weight}; give a share from 0 to 1")
         if self.baseline not in get_args(Baseline):
             raise InputError(f"baseline {self.baseline!r} is unknown; choose {' or '.join(get_args(Baseline))}")
 
 
 class Measurement:
-    """Systems to be measured on sets: everything is checked and read when it is built, before a model is at work."""
+    """Systems to be measured on sets that are read and checked already, before a model is at work."""
 
-    def __init__(self, folders: Mapping[str, Path], config: EvaluationConfig) -> None:
-        """Read the sets.
+    def __init__(self, sets: Sequence[MeasuredSet], config: EvaluationConfig) -> None:
+        """Keep the sets.
 
         Args:
-            folders: BEIR folders by the set's name, see `set_folders`.
+            sets: see `beir_sets` and `zhihui.evaluation.sets.task_sets`.
             config: what is measured.
 
         Raises:
-            InputError: unusable data, or a set without the split.
+            InputError: no set, or two of one name.
         """
-        self.folders, self.config = dict(folders), config
-        self.sets = {name: read_beir(folder) for name, folder in folders.items()}
-        for data in self.sets.values():
-            data.judged(config.split)
+        self.sets = {one.name: one for one in sets}
+        self.config = config
+        if not sets:
+            raise InputError("no set to measure on; pass --data with a BEIR folder, or --task")
+        if len(self.sets) < len(sets):
+            names = [one.name for one in sets]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"two sets are called {twice}; rename a folder")
+
+    @property
+    def instructions(self) -> dict[str, str]:
+        """The task in words by the set's name, for models that take one; sets of one's own have none."""
+        if self.config.instruction is not None:
+            return {}
+        return {name: one.instruction for name, one in self.sets.items() if one.instruction is not None}
 
     def identity(self, systems: Sequence[RetrievalSystem]) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the inputs and settings that the results depend on, as the manifest has them."""
-        inputs = {f"set:{name}": fingerprint_path(folder) for name, folder in self.folders.items()}
+        inputs = {f"set:{name}": one.fingerprint for name, one in self.sets.items()}
         inputs |= {f"system:{system.name}": system.fingerprint for system in systems}
-        names = [system.name for system in systems]
-        return inputs, {"split": self.config.split, "systems": names, "instruction": self.config.instruction}
+        return inputs, {
+            "split": self._splits(),
+            "systems": [system.name for system in systems],
+            "instruction": self.config.instruction or self.instructions or None,
+        }
 
-    def run(self, systems: Sequence[RetrievalSystem], out: Path, *, overwrite: bool = False) -> Manifest:
+    def run(
+        self, systems: Sequence[RetrievalSystem], out: Path, *, cache: Path | None = None, overwrite: bool = False
+    ) -> Manifest:
         """Measure into the stage folder `out`: results.json (the average), report.html, sets/ and mteb/.
 
-        A run that was killed goes on at the set it was in.
+        A run that was killed goes on at the block of texts it was in.
+
+        Args:
+            systems: what is measured.
+            out: the stage's folder.
+            cache: folder of vectors that several runs share; None keeps them while a set is measured.
+            overwrite: replace a finished run of other inputs or settings.
 
         Raises:
             InputError: two systems of one name, or `out` is taken.
+            RunFailure: the disk is full.
         """
         inputs, settings = self.identity(systems)
-        work = partial(self._measure, systems=systems)
-        return run_stage("evaluate", out, work, inputs=inputs, config=settings, overwrite=overwrite)
+        work = partial(self._measure, systems=systems, cache=cache)
+        try:
+            return run_stage("evaluate", out, work, inputs=inputs, config=settings, overwrite=overwrite)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise RunFailure(f"{out}: the disk is full; free some space and run the same again, it goes on") from None
 
-    def _measure(self, folder: Path, *, systems: Sequence[RetrievalSystem]) -> dict[str, Any]:
+    def _measure(self, folder: Path, *, systems: Sequence[RetrievalSystem], cache: Path | None) -> dict[str, Any]:
         evaluations: list[Evaluation] = []
-        for name, data in self.sets.items():
+        for name, one in self.sets.items():
             found = folder / SETS / name / FOUND
             if found.is_file():
-                evaluations.append(read_found(found, data))
+                evaluations.append(read_found(found, one.data))
                 continue
-            evaluation = measure_set(folder / MTEB, data, systems, self.config)
+            for system in systems:
+                if isinstance(system, DenseSystem):
+                    system.cache = cache or folder / VECTORS / name
+            evaluation = measure_set(folder / MTEB, one, systems, self.config)
             write_results_json(folder / SETS / name / RESULTS, evaluation)
             write_found(found, evaluation)  # last: it marks the set as done
+            shutil.rmtree(folder / VECTORS, ignore_errors=True)
             evaluations.append(evaluation)
         write_results_json(folder / RESULTS, evaluations)
         settings = {
-            "split": self.config.split,
+            "split": self._splits(),
             "sets": list(self.sets),
             "systems": [system.name for system in systems],
-            "query instruction": self.config.instruction or "the models' own",
+            "query instruction": self.config.instruction or self.instructions or "the models' own",
             "passages ranked": 1000,
         }
         what = next(iter(self.sets)) if len(self.sets) == 1 else f"{len(self.sets)} sets"
@@ -105,58 +156,70 @@ class Measurement:
             "sets": len(self.sets),
             "systems": len(systems),
             "queries": sum(len(one.query_ids) for one in evaluations),
-            "passages": sum(len(one.corpus) for one in self.sets.values()),
+            "passages": sum(len(one.data.corpus) for one in self.sets.values()),
         }
+
+    def _splits(self) -> str:
+        return ", ".join(sorted({one.split for one in self.sets.values()}))
 
 
 def measure_set(
-    folder: Path, data: RetrievalSet, systems: Sequence[RetrievalSystem], config: EvaluationConfig
+    folder: Path, one: MeasuredSet, systems: Sequence[RetrievalSystem], config: EvaluationConfig
 ) -> Evaluation:
     """Evaluate one set, and let mteb score the same rankings into its own result files under `folder`."""
     from zhihui.evaluation import mteb_tasks
 
-    task = mteb_tasks.make_task(data, config.split, instruction=config.instruction)
+    task = mteb_tasks.make_task(
+        one.data, one.split, instruction=config.instruction, task=one.task, data_set=one.data_set
+    )
 
     def keep(system: RetrievalSystem, ranking: TopK) -> None:
-        model = mteb_tasks.RankingSearch(ranking, data, config.split, name=system.name, revision=system.fingerprint)
+        about = system.about if isinstance(system, DenseSystem) else None
+        name, revision = system.name, system.fingerprint
+        model = mteb_tasks.RankingSearch(ranking, one.data, one.split, name=name, revision=revision, about=about)
         mteb_tasks.write_mteb_results(folder, model, [task])
 
-    return evaluate(data, config.split, systems, observe=keep)
+    return evaluate(
+        one.data, one.split, systems, ignore_identical_ids=one.ignore_identical_ids, observe=keep
+    )
 
 
 # --------------------------------------------------------------------------- what is measured
 
 
-def set_folders(given: Sequence[Path]) -> dict[str, Path]:
-    """Return BEIR folders by the set's name; a folder of BEIR folders stands for those inside.
+def systems_of(
+    encoders: Mapping[str, TextEncoder],
+    config: EvaluationConfig,
+    *,
+    instructions: Mapping[str, str] | None = None,
+    about: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[RetrievalSystem]:
+    """Return the systems in the order they are shown: baselines, models by name, hybrids.
 
-    Raises:
-        InputError: no such folder, none in it, or two sets of one name.
+    Args:
+        encoders: models by the name to show.
+        config: what is measured.
+        instructions: `Measurement.instructions`.
+        about: what mteb's record of a model shall say besides, by the model's name.
     """
-    found: dict[str, Path] = {}
-    for path in given:
-        if not path.is_dir():
-            raise InputError(f"{path}: no such folder")
-        inside = [path] if is_beir(path) else sorted(child for child in path.iterdir() if is_beir(child))
-        if not inside:
-            raise InputError(f"{path}: neither a BEIR folder nor a folder of such; a set has corpus.jsonl in it")
-        for folder in inside:
-            name = set_name(folder)
-            if name in found and found[name].resolve() != folder.resolve():
-                raise InputError(f"{folder} and {found[name]}: two sets of one name; rename a folder")
-            found[name] = folder
-    return found
-
-
-def systems_of(encoders: Mapping[str, TextEncoder], config: EvaluationConfig) -> list[RetrievalSystem]:
-    """Return the systems in the order they are shown: baseline, models by name, hybrids."""
     bm25 = Bm25System()
-    dense = [DenseSystem(one, name=name, instruction=config.instruction) for name, one in encoders.items()]
+    dense = [
+        DenseSystem(
+            one, name=name, instruction=config.instruction, instructions=instructions, about=(about or {}).get(name)
+        )
+        for name, one in encoders.items()
+    ]
     systems: list[RetrievalSystem] = [] if config.baseline == "none" else [bm25]
+    systems += [RandomSystem()] if config.random else []
     systems += dense
+    suffix = "" if len(dense) == 1 else " of {}"
     if config.hybrid:
-        label = "hybrid" if len(dense) == 1 else "hybrid of {}"
-        systems += [HybridSystem([bm25, one], name=label.format(one.name)) for one in dense]
+        systems += [HybridSystem([bm25, one], name=f"hybrid{suffix}".format(one.name)) for one in dense]
+    if config.hybrid_weight is not None:
+        weights = [1 - config.hybrid_weight, config.hybrid_weight]
+        systems += [
+            WeightedSystem([bm25, one], weights=weights, name=f"weighted{suffix}".format(one.name)) for one in dense
+        ]
     return systems
 
 
@@ -170,9 +233,9 @@ def check_systems(count: int, config: EvaluationConfig) -> None:
     Raises:
         InputError: neither model nor baseline, or a hybrid of no model.
     """
-    if not count and config.baseline == "none":
+    if not count and config.baseline == "none" and not config.random:
         raise InputError("nothing to measure; name a model, or leave out baseline none")
-    if config.hybrid and not count:
+    if (config.hybrid or config.hybrid_weight is not None) and not count:
         raise InputError("hybrid fuses BM25 with a model; name a model")
 
 
