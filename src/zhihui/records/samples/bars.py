@@ -86,7 +86,7 @@ def _edges(values: Sequence[float]) -> list[float]:
     """Return the edges of about twenty bins of a round width; single values get one of their own where few."""
     low, high = values[0], values[-1]
     whole = all(value == round(value) for value in values)
-    if high == low:
+    if high - low <= 1e-9 * max(1.0, abs(low), abs(high)):  # one value, but for rounding
         return [low, low + 1] if whole else [low, low + 0.1]
     rough = (high - low) / _BINS
     power = 10.0 ** math.floor(math.log10(rough))
