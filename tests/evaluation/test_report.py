@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from pages import Page
 
 from zhihui.errors import InputError
 from zhihui.evaluation import Bm25System, DenseSystem, HybridSystem, evaluate, sections
@@ -21,33 +21,6 @@ from zhihui.evaluation.report import write_report, write_results_json
 from zhihui.evaluation.run import Evaluation
 from zhihui.records import Passage, RetrievalSet
 from zhihui.runs import read_json
-
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Checks that tags nest and gathers text and addresses."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.text = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture
@@ -241,6 +214,16 @@ def test_points_lie_where_their_values_are() -> None:
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
     assert (y0 - y1) * 4 == pytest.approx(y0 - y2, abs=0.5)
     assert y2 < y0
+
+
+def test_a_log_axis_gives_each_doubling_one_width() -> None:
+    (chart,) = line_charts([Curve(label="a", x=[4, 8, 32], y=[1.0, 2.0, 3.0], x_scale="log2")])
+    xs = [float(pair.split(",")[0]) for pair in shapes(chart.svg, "polyline")[0]["points"].split()]
+    assert (xs[2] - xs[1]) == pytest.approx(2 * (xs[1] - xs[0]), abs=0.3)
+    texts = [found.text for found in ElementTree.fromstring(chart.svg).iter("text")]
+    assert [text for text in texts if text in ("4", "8", "16", "32")] == ["4", "8", "16", "32"]
+    with pytest.raises(ValueError, match="an x of 0; a log2 axis begins above 0"):
+        Curve(label="a", x=[0, 1], y=[1, 2], x_scale="log2")
 
 
 def test_gaps_single_points_and_long_curves_are_drawn() -> None:

@@ -29,7 +29,7 @@ VERBS = (
 )
 """In the order of `zhihui --help`. The module of `eval` is `evaluate`: Python keeps the short name for itself."""
 
-VARIANTS = {"eval": ("compare",)}
+VARIANTS = {"eval": ("compare", "slices", "curves")}
 """Words that as the first argument of a verb make it another command, of the module of that name."""
 
 _MODULE = {"eval": "evaluate"}

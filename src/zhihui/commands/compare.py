@@ -9,10 +9,13 @@ import typer
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that zhihui eval wrote.", metavar="RUN...")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders that zhihui eval wrote.", metavar="RUN")],
     data: Annotated[
         list[Path] | None,
         typer.Option("--data", help="BEIR folders that were measured: shows their texts in place of ids."),
+    ] = None,
+    mirror: Annotated[
+        Path | None, typer.Option(help="Folder of C-MTEB's data sets: shows the texts of its tasks.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default one under runs/ for each comparison.")
@@ -37,13 +40,14 @@ def command(
     progress.quiet(as_json)
     if as_json and markdown:
         raise InputError("--json and --markdown exclude each other; both are what is printed")
-    settings = [[str(run) for run in runs], [str(path) for path in data or []], references, png, seed]
+    settings = [list(map(str, runs)), list(map(str, data or [])), mirror, references, png, seed]
     target = out or Path("runs") / f"compare-{fingerprint(settings)[:10]}"
     # A default folder is named by what is asked for, and what is asked for may have been measured anew.
     compare_files(
         runs,
         target,
         data=data or [],
+        mirror=mirror,
         references=references,
         png=png,
         seed=seed,
@@ -73,7 +77,7 @@ def print_table(results: dict[str, Any]) -> None:
         (name, one["average"]["value"], f"{100 * one['average']['low']:.2f}–{100 * one['average']['high']:.2f}")
         for name, one in results["systems"].items()
     ]
-    rows += [(name, sum(one.values()) / len(one), "published") for name, one in results["published"].items()]
+    rows += [(name, one["average"], "published") for name, one in results["published"].items()]
     names = [one["name"] for one in results["sets"]]
     what = f"average over {len(names)} sets" if len(names) > 1 else names[0]
     table = Table(title=escape(f"nDCG@10 × 100, {what}"), title_justify="left")

@@ -44,6 +44,16 @@ class Stored(StrEnum):
     FLOAT16 = "float16"
 
 
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a Ray cluster: local starts one here, auto is the one this machine is a node of, or HOST:PORT.",
+    ),
+]
+
+
 def command(
     source: Annotated[
         Path,
@@ -74,6 +84,7 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Encode on the CPU in this many processes, in place of --device.")
     ] = None,
+    ray: RayAddress = None,
     token_budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens computed together; by default what suits the device.")
     ] = None,
@@ -90,12 +101,14 @@ def command(
     from zhihui import progress
     from zhihui.encoder.devices import ParallelEncoder, check_device, open_on
     from zhihui.encoder.protocol import TextEncoder
-    from zhihui.encoder.shards import ShardConfig, check_texts, encode_file
+    from zhihui.encoder.shards import ShardConfig, ShardEncoder, check_texts, encode_file
     from zhihui.runs import to_json
 
     progress.quiet(as_json)
     if device and workers is not None:
         raise InputError("--device and --workers exclude each other; --workers N is N times --device cpu")
+    if ray is not None and (device or workers is not None):
+        raise InputError("--ray takes a worker for each GPU, or core, of the cluster; leave out --device and --workers")
     config = ShardConfig(
         role=role.value,
         instruction=instruction,
@@ -108,11 +121,18 @@ def command(
     devices = ["cpu"] * workers if workers is not None else device or []
     for name in devices:
         check_device(name)
-    total = check_texts(source, config, quarantine=quarantine)
     open_encoder = partial(open_on, model=model, token_budget=token_budget, max_length=max_length, dtype=dtype.value)
     with ExitStack() as running:
-        encoder: TextEncoder
-        if len(devices) > 1:
+        encoder: TextEncoder | ShardEncoder
+        if ray is not None:
+            from zhihui.distributed.cluster import join, path_for_workers
+            from zhihui.distributed.shards import RayShards
+
+            cluster = running.enter_context(join(ray))
+        total = check_texts(source, config, quarantine=quarantine)
+        if ray is not None:
+            encoder = RayShards(cluster, partial(open_encoder, model=path_for_workers(model)))
+        elif len(devices) > 1:
             encoder = running.enter_context(ParallelEncoder(open_encoder, devices))
         else:
             encoder = open_encoder(devices[0] if devices else None)

@@ -1,4 +1,4 @@
-"""`zhihui eval`: retrieval systems measured on sets in the BEIR layout."""
+"""`zhihui eval`: retrieval systems measured on sets in the BEIR layout and on the tasks of C-MTEB."""
 
 from __future__ import annotations
 
@@ -30,7 +30,23 @@ def command(
         list[Path] | None,
         typer.Option("--data", help="BEIR folder, or a folder of BEIR folders; may be given several times."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Judgements to measure on, those of qrels/SPLIT.tsv.")] = "test",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Retrieval task of C-MTEB, such as T2Retrieval, or all; may be given several times."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Local mirror of the tasks' data sets, in the hub's layouts; by default they are fetched."),
+    ] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="Published system to run, such as zhihui or gte-qwen2-7b; may be given several times."),
+    ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the system's model, or of several by repository name; else they are fetched."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Judgements of BEIR sets, those of qrels/SPLIT.tsv.")] = "test",
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default one under runs/ for each evaluation.")
     ] = None,
@@ -40,16 +56,49 @@ def command(
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Measure each model fused with BM25 by reciprocal rank too.")
     ] = False,
-    instruction: Annotated[
-        str | None, typer.Option(help="The task in words, in place of the models' own query prompt.")
+    hybrid_weight: Annotated[
+        float | None,
+        typer.Option(help="Measure a weighted sum with BM25 too; the share of the model's scores, 0 to 1."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if any.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Measure passages drawn at random too.")] = False,
+    instruction: Annotated[
+        str | None, typer.Option(help="The task in words, in place of the tasks' own and the models' query prompt.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Tokens a text is cut to; by default the model's own, at most 512.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of vectors that several runs share; each text is encoded once.")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            "--devices",
+            help="cpu, cuda, cuda:1, ...; several times for a process on each. By default a GPU if any.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Encode on the CPU in this many processes, in place of --device.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Print the published scores of all known systems, and measure nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON; no progress bar.")] = False,
 ) -> None:
     """Measure models on retrieval sets with mteb's metrics, each with its interval, and write a report."""
+    from contextlib import ExitStack
+
     from zhihui import progress
-    from zhihui.encoder import load
+    from zhihui.encoder.cache import BLOCK
+    from zhihui.encoder.devices import check_device
+    from zhihui.evaluation.cmteb import find_tasks
+    from zhihui.evaluation.registry_models import open_all, sources_of
+    from zhihui.evaluation.sets import beir_sets, set_folders, task_sets
     from zhihui.evaluation.stage import (
         REPORT,
         RESULTS,
@@ -57,24 +106,47 @@ def command(
         EvaluationConfig,
         Measurement,
         check_systems,
-        set_folders,
         systems_of,
     )
     from zhihui.runs import fingerprint, read_json, to_json
 
     progress.quiet(as_json)
-    if not data:
-        raise InputError("no set to measure on; pass --data with a BEIR folder")
-    config = EvaluationConfig(split=split, baseline=baseline.value, hybrid=hybrid, instruction=instruction)
-    measurement = Measurement(set_folders(data), config)
-    check_systems(len(models or []), config)
-    encoders = [load(model, device=device) for model in models or []]
-    names = [encoder.name for encoder in encoders]
-    if len(set(names)) < len(names) or "bm25" in names:
-        names = models or []  # folders of one name are told apart by their paths
-    systems = systems_of(dict(zip(names, encoders, strict=True)), config)
-    target = out or Path("runs") / f"eval-{fingerprint(measurement.identity(systems))[:10]}"
-    measurement.run(systems, target, overwrite=overwrite)
+    if published:
+        print_published(as_json)
+        return
+    if data_dir is not None and not task:
+        raise InputError(f"--data-dir {data_dir} is a mirror of C-MTEB's data sets; name tasks with --task, or all")
+    if device and workers is not None:
+        raise InputError("--device and --workers exclude each other; --workers N is N times --device cpu")
+    config = EvaluationConfig(
+        split=split,
+        baseline=baseline.value,
+        hybrid=hybrid,
+        hybrid_weight=hybrid_weight,
+        random=random,
+        instruction=instruction,
+    )
+    tasks = find_tasks(task or [])
+    sources = sources_of(
+        models or [],
+        system or [],
+        model_dir=model_dir,
+        forced=instruction is not None,
+        max_length=max_length,
+        trust_remote_code=trust_remote_code,
+    )
+    devices = ["cpu"] * workers if workers is not None else device or []
+    for name in devices:
+        check_device(name)
+    folders = set_folders(data or [])
+    check_systems(len(sources), config)
+    measurement = Measurement([*beir_sets(folders, split), *task_sets(tasks, data_dir)], config)
+    with ExitStack() as running:
+        encoders = open_all(sources, devices, running)
+        about = {name: source.about for name, source in zip(encoders, sources, strict=True)}
+        systems = systems_of(encoders, config, instructions=measurement.instructions, about=about)
+        target = out or Path("runs") / f"eval-{fingerprint(measurement.identity(systems))[:10]}"
+        measurement.run(systems, target, cache=cache, block=BLOCK * max(1, len(devices)), overwrite=overwrite)
     results = read_json(target / RESULTS)
     sets = measurement.sets
     if as_json:
@@ -84,6 +156,28 @@ def command(
     where = next(iter(sets)) if len(sets) == 1 else f"average over {len(sets)} sets"
     print_table({system.name: results[system.name] for system in systems}, f"{where}, with 95% intervals")
     typer.echo(f"report: {target / REPORT}")
+
+
+def print_published(as_json: bool) -> None:
+    """Print what the known systems scored where they were published, nDCG@10 in percent."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from zhihui.evaluation.cmteb import tasks
+    from zhihui.evaluation.registry import systems
+    from zhihui.runs import to_json
+
+    if as_json:
+        typer.echo(to_json(systems(), indent=2))
+        return
+    table = Table(title="Published nDCG@10, percent", title_justify="left")
+    table.add_column("--system", no_wrap=True)
+    for name in (*tasks(), "average"):
+        table.add_column(name.removesuffix("Retrieval"), justify="right", no_wrap=True)
+    for key, one in systems().items():
+        cells = [one.scores[name] for name in tasks()]
+        table.add_row(key, *(f"{cell:.2f}" for cell in (*cells, one.average)))
+    Console(highlight=False, width=max(104, Console().width)).print(table)
 
 
 _SHOWN = {

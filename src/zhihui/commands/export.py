@@ -6,9 +6,13 @@ import sys
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from zhihui.encoder.stage import ExportConfig
+    from zhihui.evaluation.card import CardConfig
 
 
 class Dtype(StrEnum):
@@ -37,7 +41,9 @@ class Attention(StrEnum):
 
 def command(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a model.", metavar="MODEL")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; with --card it may be left out, and MODEL gets the card.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What the model card's code loads, such as a hub id; by default the folder.")
     ] = None,
@@ -60,6 +66,24 @@ def command(
     ] = None,
     document_prompt: Annotated[
         str | None, typer.Option(help="Text before a document; by default the model's own.")
+    ] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Write a whole model card: training, results, limits, code that has been run."),
+    ] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="--card: run of zhihui eval to take scores from; may be given several times."),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="--card: name of the model in those runs; by default its fingerprint tells.")
+    ] = None,
+    trained: Annotated[
+        Path | None, typer.Option(help="--card: run the model is from; by default the one that MODEL lies in.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="--card: identifier, such as apache-2.0.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="--card: hub id of the model that training began with.")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ... for the check; by default a GPU if any.")
@@ -85,12 +109,25 @@ def command(
         query_prompt=query_prompt,
         document_prompt=document_prompt,
     )
+    about = _card_config(card, results, system, trained, licence, base_model)
+    if out is None:
+        _card_only(model, config, about, device=device, as_json=as_json)
+        return
     check_free(out, overwrite=overwrite)
     watched = sys.stderr.isatty() and not as_json
+    ran: list[str] = []
     with nullcontext() if watched else hushed():
         encoder = config.load(model, device=device)
-        difference = export_checked(encoder, out, name=name, overwrite=overwrite)
+        if about is None:
+            difference = export_checked(encoder, out, name=name, overwrite=overwrite)
+        else:
+            from zhihui.evaluation.card import export_with_card, gather
+
+            facts = gather(encoder, model, about)
+            difference, ran = export_with_card(encoder, out, facts, about, name=name, overwrite=overwrite)
     report = _report(encoder) | {"out": out, "largest_difference": difference, "tolerance": tolerance(encoder)}
+    if about is not None:
+        report["card_ran_with"] = ran
     if as_json:
         typer.echo(to_json(report, indent=2))
         return
@@ -102,10 +139,63 @@ def command(
         f"  vectors in {' and '.join(report['checked_with'])} differ from its own by at most {difference:.1e} "
         f"({report['tolerance']:.1e} allowed)"
     )
+    if ran:
+        typer.echo(f"  its card's code ran with {' and '.join(ran)}")
     if len(report["checked_with"]) == 1:
         typer.echo(
             "  not checked with sentence-transformers, which is not installed: pip install sentence-transformers"
         )
+
+
+def _card_config(
+    card: bool,
+    results: list[Path] | None,
+    system: str | None,
+    trained: Path | None,
+    licence: str | None,
+    base_model: str | None,
+) -> CardConfig | None:
+    from zhihui.errors import InputError
+    from zhihui.evaluation.card import CardConfig
+
+    given = {"results": results, "system": system, "trained": trained, "license": licence, "base-model": base_model}
+    if not card:
+        stray = [name for name, value in given.items() if value]
+        if stray:
+            raise InputError(f"--{stray[0]} is for the card; pass --card")
+        return None
+    return CardConfig(
+        licence=licence, base_model=base_model, results=tuple(results or ()), system=system, trained=trained
+    )
+
+
+def _card_only(
+    model: str, config: ExportConfig, about: CardConfig | None, *, device: str | None, as_json: bool
+) -> None:
+    """Write the card of an exported model into its folder."""
+    from zhihui.encoder.export import shown_name
+    from zhihui.encoder.export_check import hushed
+    from zhihui.encoder.stage import ExportConfig
+    from zhihui.errors import InputError
+    from zhihui.evaluation.card import CARD, gather, write_card
+    from zhihui.runs import to_json
+
+    if about is None:
+        raise InputError("no folder to write; pass --out, or --card to write the card of MODEL alone")
+    folder = Path(model)
+    if not (folder / "modules.json").is_file():
+        raise InputError(f"{model}: not an exported model; pass --out to export it with its card")
+    if config != ExportConfig(name=config.name):
+        raise InputError("the card alone changes nothing in the model; pass --out to write it with other settings")
+    with hushed():
+        encoder = config.load(model, device=device)
+        facts = gather(encoder, model, about)
+        ran = write_card(encoder, folder, facts, about, name=config.name or shown_name(folder))
+    if as_json:
+        report = {"card": folder / CARD, "results": len(facts.results), "card_ran_with": ran}
+        typer.echo(to_json(report, indent=2))
+        return
+    typer.echo(f"{folder / CARD}: results on {len(facts.results)} sets; its code ran with {' and '.join(ran)}")
 
 
 def _report(encoder: Any) -> dict[str, Any]:

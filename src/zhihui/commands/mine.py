@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zhihui.commands.convert import OnError
+from zhihui.commands.encode import RayAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zhihui.distributed.workers import RayWorkers
+    from zhihui.encoder import Encoder
+    from zhihui.mining import MiningConfig
 
 
 def command(
@@ -64,6 +73,7 @@ def command(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ... for the model; by default a GPU if any.")
     ] = None,
+    ray: RayAddress = None,
     on_error: Annotated[
         OnError, typer.Option(help="Unusable rows: stop at the first, or set them aside in rejected.jsonl.")
     ] = OnError.STOP,
@@ -95,29 +105,38 @@ def command(
     )
     check_models(config, encoder=model is not None, reranker=reranker is not None)
     check_grades(config, grades)
-    encoder = scorer = None
-    if model is not None:
-        from zhihui.encoder import load
+    if ray is not None:
+        _check_ray(config, device=device, reranker=reranker)
+    with ExitStack() as running:
+        encoder: RayWorkers | Encoder | None = None
+        scorer = None
+        spread: dict[str, Any] = {}
+        if model is not None and ray is not None:
+            encoder = workers = running.enter_context(_spread(ray, model))
+            spread = {"search": workers.search, "block": workers.block}
+        elif model is not None:
+            from zhihui.encoder import load
 
-        encoder = load(model, device=device)
-    if reranker is not None:
-        from zhihui.ranking.reranker import load_reranker
+            encoder = load(model, device=device)
+        if reranker is not None:
+            from zhihui.ranking.reranker import load_reranker
 
-        scorer = load_reranker(reranker, device=device)
-    manifest = mine_files(
-        data,
-        out,
-        config,
-        split=split,
-        corpus=corpus,
-        grades=grades,
-        encoder=encoder,
-        reranker=scorer,
-        cache=cache,
-        device=device,
-        quarantine=on_error is OnError.QUARANTINE,
-        overwrite=overwrite,
-    )
+            scorer = load_reranker(reranker, device=device)
+        manifest = mine_files(
+            data,
+            out,
+            config,
+            split=split,
+            corpus=corpus,
+            grades=grades,
+            encoder=encoder,
+            reranker=scorer,
+            cache=cache,
+            device=device,
+            quarantine=on_error is OnError.QUARANTINE,
+            overwrite=overwrite,
+            **spread,
+        )
     if as_json:
         typer.echo(to_json({"out": out, "manifest": manifest}, indent=2))
         return
@@ -130,3 +149,32 @@ def command(
         typer.echo("  faiss: recall {recall:.4f}, measured on {sample:,} queries".format(**counts["faiss"]))
     for reason, count in counts["rejected"].items():
         typer.echo(f"  set aside: {count:,} ({reason}); see {out / 'rejected.jsonl'}")
+
+
+def _check_ray(config: MiningConfig, *, device: str | None, reranker: str | None) -> None:
+    from zhihui.errors import InputError
+
+    if not config.depth("dense"):
+        raise InputError("--ray spreads dense mining; add a miner, as in --method dense:10-60:3, or leave --ray out")
+    if config.index != "exact":
+        raise InputError(f"--ray searches exactly, not with --index {config.index}; leave one of the two out")
+    if reranker is not None:
+        raise InputError("--ray spreads no cross-encoder; mine without it over Ray, or with it on one machine")
+    if device is not None:
+        raise InputError("--ray takes a worker for each GPU, or core, of the cluster; leave out --device")
+
+
+@contextmanager
+def _spread(address: str, model: str) -> Iterator[RayWorkers]:
+    """Load a model on the workers of a cluster for the length of the block."""
+    from functools import partial
+
+    from zhihui.distributed.cluster import join, path_for_workers
+    from zhihui.distributed.workers import RayWorkers
+    from zhihui.encoder.devices import open_on
+
+    with (
+        join(address) as cluster,
+        closing(RayWorkers(cluster, partial(open_on, model=path_for_workers(model)))) as workers,
+    ):
+        yield workers

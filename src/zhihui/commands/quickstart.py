@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """Go through the whole system on one retrieval set: mining, training, measuring, exporting, searching.
 
-    A run that was killed goes on where it was and ends with the same numbers.
+    On the shipped set the report also shows the data engine at work, offline. A run that was killed goes on where it
+    was and ends with the same numbers.
     """
     from zhihui import progress
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zhihui.commands.convert import OnError
+from zhihui.commands.encode import RayAddress
 from zhihui.commands.synth import (
     AsJson,
     BatchEndpoint,
@@ -43,6 +44,7 @@ def command(
     batch_out: BatchOut = None,
     batch_in: BatchIn = None,
     batch_endpoint: BatchEndpoint = None,
+    ray: RayAddress = None,
     on_error: OnErrorOption = OnError.STOP,
     show: Show = False,
     overwrite: Overwrite = False,
@@ -64,6 +66,7 @@ def command(
         batch_out=batch_out,
         batch_in=batch_in,
         batch_endpoint=batch_endpoint,
+        ray=ray,
         quarantine=on_error is OnError.QUARANTINE,
         show=show,
         overwrite=overwrite,

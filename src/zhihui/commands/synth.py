@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zhihui.commands.convert import OnError
+from zhihui.commands.encode import RayAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zhihui.synthesis.methods import Config
-    from zhihui.teacher import ApiTeacher, RecordedTeacher
+    from zhihui.teacher import ApiTeacher, RecordedTeacher, Teacher
 
 
 class Way(StrEnum):
@@ -88,6 +92,7 @@ def command(
     batch_out: BatchOut = None,
     batch_in: BatchIn = None,
     batch_endpoint: BatchEndpoint = None,
+    ray: RayAddress = None,
     on_error: OnErrorOption = OnError.STOP,
     show: Show = False,
     overwrite: Overwrite = False,
@@ -111,6 +116,7 @@ def command(
         batch_out=batch_out,
         batch_in=batch_in,
         batch_endpoint=batch_endpoint,
+        ray=ray,
         quarantine=on_error is OnError.QUARANTINE,
         show=show,
         overwrite=overwrite,
@@ -134,6 +140,7 @@ def carry_out(
     batch_out: Path | None,
     batch_in: Path | None,
     batch_endpoint: str | None,
+    ray: str | None,
     quarantine: bool,
     show: bool,
     overwrite: bool,
@@ -168,6 +175,8 @@ def carry_out(
         raise InputError("a recording has no batch route; give a teacher (--teacher)")
     if record is not None and (dry_run or batch_out):
         raise InputError("--record writes the answers of a run; leave it out where nothing is run")
+    if ray is not None and (recording is not None or dry_run or batch_out is not None):
+        raise InputError("--ray spreads calls to a teacher; leave it out with --recording, --dry-run and --batch-out")
     teaching = open_teacher(teacher, recording, out=out)
     if dry_run or batch_out or batch_in:
         ahead = _look_ahead(data, wanted, teaching, templates, split, quarantine, batch_in, batch_out, batch_endpoint)
@@ -179,20 +188,36 @@ def carry_out(
         from zhihui.encoder import load
 
         encoder = load(model, device=device)
-    manifest = synth_files(
-        data,
-        out,
-        wanted,
-        teaching,
-        templates=templates,
-        split=split,
-        encoder=encoder,
-        quarantine=quarantine,
-        overwrite=overwrite,
-    )
+    with _spread(teaching, ray) as asked:
+        manifest = synth_files(
+            data,
+            out,
+            wanted,
+            asked,
+            templates=templates,
+            split=split,
+            encoder=encoder,
+            quarantine=quarantine,
+            overwrite=overwrite,
+        )
     if record is not None:
         write_answers(record, data, wanted, teaching, templates=templates, split=split, quarantine=quarantine)
     _show_made(out, manifest, as_json=as_json)
+
+
+@contextmanager
+def _spread(teacher: ApiTeacher | RecordedTeacher, address: str | None) -> Iterator[Teacher]:
+    """Let the workers of a cluster, if one is named, ask in the place of this process."""
+    from zhihui.teacher import ApiTeacher
+
+    if address is None or not isinstance(teacher, ApiTeacher):
+        yield teacher
+        return
+    from zhihui.distributed.cluster import join
+    from zhihui.distributed.teacher import RayTeacher
+
+    with join(address) as cluster, closing(RayTeacher(cluster, teacher)) as workers:
+        yield workers
 
 
 def _look_ahead(

@@ -72,7 +72,7 @@ def write(encoder: Encoder, folder: Path, *, name: str) -> None:
     _write_backbone(encoder, folder)
     _write_tokenizer(encoder, folder)
     _write_modules(encoder, folder)
-    (folder / "README.md").write_text(_card(encoder, name), encoding="utf-8")
+    (folder / "README.md").write_text(usage_card(encoder, name), encoding="utf-8")
 
 
 def shown_name(out: Path) -> str:
@@ -249,7 +249,8 @@ def _write_dense(folder: Path, linear: nn.Module, activation: nn.Module) -> None
 # --------------------------------------------------------------------------- model card
 
 
-def _card(encoder: Encoder, name: str) -> str:
+def usage_card(encoder: Encoder, name: str) -> str:
+    """Return the model card of an export: what the model is, and code that uses it under this name."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("zhihui.encoder"), undefined=StrictUndefined, trim_blocks=True)

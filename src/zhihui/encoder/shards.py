@@ -6,11 +6,12 @@ holds one shard, however long the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from zhihui.runs import Manifest, atomic_open, read_manifest, run_stage
 Form = Literal["npy", "parquet"]
 StoreDtype = Literal["float32", "float16"]
 STAGE = "encode"
+WORK = "work"
+"""Folder in the stage's of what a `ShardEncoder` keeps until all shards are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,26 @@ class ShardConfig:
             raise InputError("an instruction belongs to queries; leave it out, or encode with role query")
 
 
+class Finished(NamedTuple):
+    """A shard that is written."""
+
+    texts: int
+    dimension: int
+    """Numbers of a vector."""
+
+
+@runtime_checkable
+class ShardEncoder(Protocol):
+    """Writes shards in a way of its own, such as on several machines."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model, as a `TextEncoder` has it."""
+
+    def encode_shards(self, folder: Path, shards: Iterable[Sequence[Text]], config: ShardConfig) -> Iterator[Finished]:
+        """Write the shards in a folder as `finish_shard` does; yield each as it is done, in any order."""
+
+
 def check_texts(source: Path, config: ShardConfig, *, quarantine: bool = False) -> int:
     """Read a file of texts to its end and return how many usable ones it has.
 
@@ -73,7 +96,7 @@ def check_texts(source: Path, config: ShardConfig, *, quarantine: bool = False) 
 def encode_file(
     source: Path,
     out: Path,
-    encoder: TextEncoder,
+    encoder: TextEncoder | ShardEncoder,
     config: ShardConfig,
     *,
     quarantine: bool = False,
@@ -85,7 +108,7 @@ def encode_file(
     Args:
         source: .jsonl, .jsonl.gz, .parquet, or .txt with one text a line.
         out: the stage's folder.
-        encoder: a model, or a `ParallelEncoder`.
+        encoder: a model, a `ParallelEncoder`, or what writes the shards itself.
         config: role, form, shards.
         quarantine: set unusable rows aside in rejected.jsonl in place of stopping at the first.
         overwrite: replace a finished run of other inputs or settings.
@@ -104,11 +127,13 @@ def encode_file(
         counts = {"texts": 0, "shards": 0, "dimension": 0}
         with RejectLog(folder / REJECTED) as rejects, progress.bar(count, source.name) as bar:
             texts = read_texts(source, role=config.role, field=config.field, rejects=rejects if quarantine else None)
-            while shard := list(islice(texts, config.size)):
-                counts["dimension"] = _finish_shard(folder, counts["shards"], shard, encoder, config)
+            shards = iter(lambda: list(islice(texts, config.size)), [])
+            for done in _encode_shards(folder, shards, encoder, config):
+                counts["dimension"] = done.dimension
                 counts["shards"] += 1
-                counts["texts"] += len(shard)
-                bar.advance(len(shard))
+                counts["texts"] += done.texts
+                bar.advance(done.texts)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
         return {**counts, "rejected": dict(sorted(rejects.counts.items()))}
 
     return run_stage(
@@ -144,6 +169,22 @@ def read_shards(folder: Path) -> Iterator[tuple[list[str], NDArray[np.floating[A
 # --------------------------------------------------------------------------- one shard
 
 
+def _encode_shards(
+    folder: Path, shards: Iterable[Sequence[Text]], encoder: TextEncoder | ShardEncoder, config: ShardConfig
+) -> Iterator[Finished]:
+    if isinstance(encoder, ShardEncoder):
+        yield from encoder.encode_shards(folder, shards, config)
+        return
+    for number, texts in enumerate(shards):
+        yield finish_shard(folder, number, texts, encoder, config)
+
+
+def finished_shard(folder: Path, number: int, texts: int, config: ShardConfig) -> Finished | None:
+    """Return what there is of a shard of so many texts: it is there whole, or None."""
+    path = _vectors_path(folder, number, config.form)
+    return Finished(texts, _dimension(path)) if path.exists() else None
+
+
 def _ids_path(folder: Path, number: int) -> Path:
     return folder / f"ids-{number:05d}.jsonl"
 
@@ -152,11 +193,18 @@ def _vectors_path(folder: Path, number: int, form: str) -> Path:
     return folder / f"vectors-{number:05d}.{form}"
 
 
-def _finish_shard(folder: Path, number: int, texts: Sequence[Text], encoder: TextEncoder, config: ShardConfig) -> int:
-    """Encode and write a shard, unless a killed attempt has; return the vectors' length."""
+def finish_shard(
+    folder: Path, number: int, texts: Sequence[Text], encoder: TextEncoder, config: ShardConfig
+) -> Finished:
+    """Encode and write a shard, unless a killed attempt has.
+
+    Raises:
+        RunFailure: as `encode_file`.
+    """
+    done = finished_shard(folder, number, len(texts), config)
+    if done is not None:
+        return done
     path = _vectors_path(folder, number, config.form)
-    if path.exists():
-        return _dimension(path)
     full = encode_as(encoder, [text.text for text in texts], role=config.role, instruction=config.instruction)
     with np.errstate(over="ignore"):  # told below
         vectors = np.ascontiguousarray(full, dtype=config.store_dtype)
@@ -168,7 +216,7 @@ def _finish_shard(folder: Path, number: int, texts: Sequence[Text], encoder: Tex
             np.save(stream, vectors)
     else:
         _write_parquet(path, [text.id for text in texts], vectors)
-    return vectors.shape[1]
+    return Finished(len(texts), vectors.shape[1])
 
 
 def _check(

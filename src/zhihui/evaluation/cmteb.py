@@ -57,7 +57,9 @@ class Task:
 def tasks() -> dict[str, Task]:
     """Return the eight tasks by name, in the order of the published tables."""
     path = Path(__file__).with_name("cmteb.yaml")
-    return {name: from_mapping(Task, {"name": name, **given}, where=path.name) for name, given in read_yaml(path).items()}
+    return {
+        name: from_mapping(Task, {"name": name, **given}, where=path.name) for name, given in read_yaml(path).items()
+    }
 
 
 def find_tasks(names: Sequence[str]) -> list[Task]:

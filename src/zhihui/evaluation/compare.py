@@ -7,7 +7,7 @@ chance of a single false alarm among all pairs at its level (Holm 1979).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -61,6 +61,8 @@ class Published:
     name: str
     scores: dict[str, float]
     """Set -> nDCG@10 in [0, 1]."""
+    average: float
+    """As published over these sets, which may differ in the last digit from that of the rounded scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +102,12 @@ class Comparison:
         return sorted(self.systems, key=lambda system: -system.average.value)
 
 
-def compare(
-    runs: Sequence[EvaluationRun], *, published: Mapping[str, Mapping[str, float]] | None = None, seed: int = 0
-) -> Comparison:
+def compare(runs: Sequence[EvaluationRun], *, published: Sequence[Published] = (), seed: int = 0) -> Comparison:
     """Line up the systems of some runs on the sets that all of them measured.
 
     Args:
         runs: at least one; a system that several measured is taken once.
-        published: system -> set -> nDCG@10 in [0, 1].
+        published: taken along if their scores include every shared set.
         seed: of the bootstrap and of the tests.
 
     Raises:
@@ -118,11 +118,7 @@ def compare(
     sets, left_out = _shared(runs)
     systems = _systems(runs, sets, seed)
     names = [one.name for one in sets]
-    rows = [
-        Published(name=name, scores={one: float(scores[one]) for one in names})
-        for name, scores in (published or {}).items()
-        if all(one in scores for one in names)
-    ]
+    rows = [_only(one, names) for one in published if all(name in one.scores for name in names)]
     return Comparison(
         sets=sets,
         systems=systems,
@@ -170,10 +166,19 @@ def _shared(runs: Sequence[EvaluationRun]) -> tuple[list[SharedSet], list[str]]:
             continue
         sets.append(SharedSet(name=name, split=one.split, query_ids=one.query_ids, fingerprint=one.fingerprint))
     if not sets:
+        what = ", ".join(left_out)
         raise InputError(
-            f"the runs share no set (left out: {', '.join(left_out)}); evaluate the models on the same --data and --split"
+            f"the runs share no set (left out: {what}); evaluate the models on the same --data and --split"
         )
     return sets, left_out
+
+
+def _only(one: Published, names: Sequence[str]) -> Published:
+    """Return a published system on some of its sets; its own average is of all of them."""
+    if set(names) == set(one.scores):
+        return one
+    scores = {name: one.scores[name] for name in names}
+    return Published(name=one.name, scores=scores, average=sum(scores.values()) / len(scores))
 
 
 def _names(runs: Sequence[EvaluationRun]) -> list[str]:

@@ -42,7 +42,8 @@ def heat_map(table: Table) -> str:
             f'<text{kind} x="{x:.1f}" y="16" text-anchor="middle">{escape(cut(name, max(4, int(pitch / 7))))}'
             f"<title>{escape(name)}</title></text>"
         )
-    shades = list(zip(*(_shades([row.cells[place].value for row in table.rows]) for place in _places(table))))
+    columns = zip(*([cell.value for cell in row.cells] for row in table.rows), strict=True)
+    shades = list(zip(*map(shades_of, columns), strict=True))
     for number, (row, shade) in enumerate(zip(table.rows, shades, strict=True)):
         y = top + number * _ROW
         parts.append(_name(row, y + _ROW / 2))
@@ -142,15 +143,11 @@ def standalone(svg: str) -> str:
 
 def _name(row: TableRow, y: float) -> str:
     kind = ' class="name"' if row.place is not None else ""
-    title = f"<title>{escape(row.name)}</title>"
-    return f'<text{kind} x="{_NAMES - 12}" y="{y + 4}" text-anchor="end">{escape(cut(row.name, _SHOWN_NAME))}{title}</text>'
+    text = f"{escape(cut(row.name, _SHOWN_NAME))}<title>{escape(row.name)}</title>"
+    return f'<text{kind} x="{_NAMES - 12}" y="{y + 4}" text-anchor="end">{text}</text>'
 
 
-def _places(table: Table) -> range:
-    return range(len(table.columns))
-
-
-def _shades(values: Sequence[float]) -> list[float]:
+def shades_of(values: Sequence[float]) -> list[float]:
     """Return where each value lies between the lowest and the highest, in [0, 1]."""
     low, high = min(values), max(values)
     return [1.0 if high == low else (value - low) / (high - low) for value in values]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zhihui.errors import require
+from zhihui.evaluation.compare_charts import shades_of
 from zhihui.evaluation.compare_tables import Table
 from zhihui.runs import atomic_open
 
@@ -37,10 +37,11 @@ def write_images(folder: Path, table: Table) -> None:
 def _heat(table: Table) -> Any:
     from matplotlib.figure import Figure
 
-    values = [[cell.value for cell in row.cells] for row in table.rows]
+    columns = zip(*([cell.value for cell in row.cells] for row in table.rows), strict=True)
+    shades = list(zip(*map(shades_of, columns), strict=True))
     figure = Figure(figsize=(2.6 + 0.85 * len(table.columns), 0.9 + 0.32 * len(table.rows)), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow([_shades(row, values) for row in values], cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+    axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
     axes.set_xticks(range(len(table.columns)), table.columns, rotation=30, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(table.rows)), [row.name for row in table.rows])
     axes.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
@@ -70,14 +71,6 @@ def _averages(table: Table) -> Any:
     axes.set_xlabel("average nDCG@10 × 100")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _shades(row: Sequence[float], values: Sequence[Sequence[float]]) -> list[float]:
-    columns = list(zip(*values, strict=True))
-    return [
-        1.0 if max(column) == min(column) else (value - min(column)) / (max(column) - min(column))
-        for value, column in zip(row, columns, strict=True)
-    ]
 
 
 def _save(path: Path, figure: Any) -> None:

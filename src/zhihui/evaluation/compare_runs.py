@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhihui.errors import InputError
+from zhihui.evaluation import cmteb
 from zhihui.evaluation.run import Found
 from zhihui.records import read_rows
 from zhihui.runs import read_json, read_manifest
@@ -40,7 +41,7 @@ class SetScores:
     name: str
     split: str
     fingerprint: str
-    """Of the set's folder: two runs with one value measured the same texts and judgements."""
+    """Of the set's content: two runs with one value measured the same texts and judgements."""
     query_ids: list[str] = field(repr=False)
     systems: dict[str, SystemScores]
 
@@ -67,13 +68,15 @@ def read_run(folder: Path) -> EvaluationRun:
     if manifest is None or manifest.stage != STAGE:
         what = "not a finished run" if manifest is None else f"a {manifest.stage} run"
         raise InputError(f"{folder}: {what}; give a folder that zhihui eval wrote (its --out)")
-    names = [role.removeprefix(_SET) for role in manifest.inputs if role.startswith(_SET)]
-    split = str(manifest.config["split"])
-    sets = {name: _read_set(folder / "sets" / name, name, split, manifest.inputs[f"{_SET}{name}"]) for name in names}
+    measured = {role.removeprefix(_SET) for role in manifest.inputs if role.startswith(_SET)}
+    # Tasks of C-MTEB in the order of the published tables, then the user's own by name.
+    official = [name for name in cmteb.tasks() if name in measured]
+    names = [*official, *sorted(measured.difference(official))]
+    sets = {name: _read_set(folder / "sets" / name, name, manifest.inputs[f"{_SET}{name}"]) for name in names}
     return EvaluationRun(folder=folder, key=manifest.key, sets=sets)
 
 
-def _read_set(folder: Path, name: str, split: str, fingerprint: str) -> SetScores:
+def _read_set(folder: Path, name: str, fingerprint: str) -> SetScores:
     measured: dict[str, Any] = read_json(folder / "results.json")
     heads: dict[str, dict[str, Any]] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -94,6 +97,7 @@ def _read_set(folder: Path, name: str, split: str, fingerprint: str) -> SetScore
         system: _scores(path, str(head.get("fingerprint")), rows[system], measured.get(system, {}))
         for system, head in heads.items()
     }
+    split = str(next(iter(heads.values())).get("split"))
     return SetScores(name=name, split=split, fingerprint=fingerprint, query_ids=orders[0], systems=systems)
 
 

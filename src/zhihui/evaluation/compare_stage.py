@@ -9,14 +9,14 @@ from typing import Any
 from zhihui.errors import InputError
 from zhihui.evaluation import cmteb, sections
 from zhihui.evaluation.charts import colour
-from zhihui.evaluation.compare import LEVEL, Comparison, compare
+from zhihui.evaluation.compare import LEVEL, Comparison, Published, compare
 from zhihui.evaluation.compare_charts import average_bars, heat_map, set_bars, standalone
 from zhihui.evaluation.compare_queries import difference_rows, telling_queries, won_and_lost
 from zhihui.evaluation.compare_runs import EvaluationRun, read_run
 from zhihui.evaluation.compare_tables import Table, as_json, as_markdown, make_table
 from zhihui.evaluation.registry import systems
 from zhihui.evaluation.report import render
-from zhihui.evaluation.stage import set_folders
+from zhihui.evaluation.sets import set_folders, task_sets
 from zhihui.records import RetrievalSet, read_beir, write_rows
 from zhihui.runs import Manifest, atomic_open, fingerprint_path, run_stage, versions, write_json
 
@@ -32,6 +32,7 @@ def compare_files(
     out: Path,
     *,
     data: Sequence[Path] = (),
+    mirror: Path | None = None,
     references: bool = True,
     png: bool = False,
     seed: int = 0,
@@ -43,19 +44,21 @@ def compare_files(
         runs: folders that `zhihui eval` wrote.
         out: the stage's folder.
         data: BEIR folders the runs measured, or folders of such: their texts are shown in place of ids.
+        mirror: folder of the data sets of C-MTEB, likewise.
         references: show published scores, where all shared sets are tasks of C-MTEB.
         png: write the drawings as .png too.
         seed: of the bootstrap and of the tests.
         overwrite: replace a finished comparison of other runs or settings.
 
     Raises:
-        InputError: no runs or unusable ones, no set that all share, or `data` that is not what was measured.
+        InputError: no runs or unusable ones, no set that all share, or `data` or a
+            `mirror` that is not what was measured.
         MissingExtra: `png` without matplotlib.
     """
     read = [read_run(folder) for folder in runs]
-    known = published_scores(read) if references else {}
+    known = published_scores(read) if references else []
     found = compare(read, published=known, seed=seed)
-    texts = _texts(found, data)
+    texts = _texts(found, data, mirror)
 
     def work(folder: Path) -> dict[str, Any]:
         write_comparison(folder, found, texts, png=png)
@@ -71,19 +74,22 @@ def compare_files(
     return run_stage("compare", out, work, inputs=inputs, config=settings, overwrite=overwrite)
 
 
-def published_scores(runs: Sequence[EvaluationRun]) -> dict[str, dict[str, float]]:
-    """Return system -> task -> published nDCG@10 in [0, 1], for the tasks of C-MTEB that the runs measured whole."""
+def published_scores(runs: Sequence[EvaluationRun]) -> list[Published]:
+    """Return the systems of the registry, where every task of C-MTEB among the runs' sets was measured whole."""
     tasks = cmteb.tasks()
-    whole = {
-        name
-        for run in runs
-        for name, one in run.sets.items()
-        if name in tasks and (one.split, len(one.query_ids)) == (tasks[name].split, tasks[name].queries)
-    }
-    return {
-        system.name: {task: score / 100 for task, score in system.scores.items() if task in whole}
+    for run in runs:
+        for name, one in run.sets.items():
+            # Scores on a part of a task are no match for scores on all of it.
+            if name in tasks and (one.split, len(one.query_ids)) != (tasks[name].split, tasks[name].queries):
+                return []
+    return [
+        Published(
+            name=system.name,
+            scores={task: score / 100 for task, score in system.scores.items()},
+            average=system.average / 100,
+        )
         for system in systems().values()
-    }
+    ]
 
 
 def write_comparison(folder: Path, found: Comparison, texts: dict[str, RetrievalSet], *, png: bool) -> None:
@@ -155,7 +161,7 @@ def headline(found: Comparison) -> str:
     return f"{reached}, {gain} {range_}{doubt}."
 
 
-def _texts(found: Comparison, data: Sequence[Path]) -> dict[str, RetrievalSet]:
+def _texts(found: Comparison, data: Sequence[Path], mirror: Path | None) -> dict[str, RetrievalSet]:
     """Read the sets whose texts are at hand.
 
     Raises:
@@ -166,13 +172,16 @@ def _texts(found: Comparison, data: Sequence[Path]) -> dict[str, RetrievalSet]:
     if folders and not set(folders) & set(wanted):
         raise InputError(f"--data holds {', '.join(folders)}, and the runs share {', '.join(wanted)}; name those sets")
     texts = {}
-    for name, one in wanted.items():
-        if name in folders:
-            if fingerprint_path(folders[name]) != one.fingerprint:
-                raise InputError(
-                    f"{folders[name]}: not the version of {name} that was measured; leave it out of --data"
-                )
-            texts[name] = read_beir(folders[name])
+    for name, folder in folders.items():
+        if name in wanted:
+            if fingerprint_path(folder) != wanted[name].fingerprint:
+                raise InputError(f"{folder}: not the version of {name} that was measured; leave it out of --data")
+            texts[name] = read_beir(folder)
+    if mirror is not None:
+        for one in task_sets([task for name, task in cmteb.tasks().items() if name in wanted], mirror):
+            if one.fingerprint != wanted[one.name].fingerprint:
+                raise InputError(f"{mirror}: holds another version of {one.name} than was measured; leave out --mirror")
+            texts[one.name] = one.data
     return texts
 
 

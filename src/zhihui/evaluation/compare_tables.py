@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 from zhihui.evaluation.bootstrap import Interval
 from zhihui.evaluation.compare import Comparison, Difference
+from zhihui.evaluation.report import markdown_table
 
 AVERAGE = "average"
+BASELINE = "bm25"
 _TASK = "Retrieval"
 Mark = Literal["best", "second", ""]
+_MARKDOWN: dict[Mark, str] = {"best": "**{}**", "second": "*{}*", "": "{}"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class TableRow:
 
     name: str
     place: int | None
-    """Which of the runs' systems it is, counted from 0, for its colour; None for a published one."""
+    """Of its colour: 0 for the baseline, from 1 on for the other systems of the runs; None for a published one."""
     cells: list[TableCell]
     """One a set, then the average."""
 
@@ -50,14 +54,14 @@ def make_table(comparison: Comparison) -> Table:
     names = [one.name for one in comparison.sets]
     rows: list[tuple[str, int | None, list[TableCell]]] = [
         (system.name, place, [*map(_measured, system.per_set), _measured(system.average)])
-        for place, system in enumerate(comparison.systems)
+        for place, system in zip(_places(comparison), comparison.systems, strict=True)
     ]
     for one in comparison.published:
-        values = [one.scores[name] for name in names]
-        cells = [TableCell(value=100 * value) for value in [*values, sum(values) / len(values)]]
+        cells = [TableCell(value=100 * value) for value in (*(one.scores[name] for name in names), one.average)]
         rows.append((one.name, None, cells))
     rows.sort(key=lambda row: -row[2][-1].value)
-    marks = list(zip(*(_marks([cells[place].value for _, _, cells in rows]) for place in range(len(names) + 1))))
+    columns = zip(*([cell.value for cell in cells] for _, _, cells in rows), strict=True)
+    marks = list(zip(*map(_marks, columns), strict=True))
     return Table(
         columns=[*map(short, names), AVERAGE],
         rows=[
@@ -81,15 +85,11 @@ def short(name: str) -> str:
 
 def as_markdown(table: Table) -> str:
     """Return the table in Markdown: the best of a column bold, the second best in italics."""
-    columns = ["system", *table.columns]
-    lines = [_line([_escaped(name) for name in columns]), _line(["---", *["---:"] * len(table.columns)])]
+    rows = [["system", *table.columns]]
     for row in table.rows:
-        cells = [
-            {"best": "**{}**", "second": "*{}*", "": "{}"}[one.mark].format(f"{one.value:.2f}") for one in row.cells
-        ]
-        note = " (published)" if row.place is None else ""
-        lines.append(_line([f"{_escaped(row.name)}{note}", *cells]))
-    return "\n".join(lines) + "\n"
+        cells = [_MARKDOWN[one.mark].format(f"{one.value:.2f}") for one in row.cells]
+        rows.append([f"{row.name}{' (published)' if row.place is None else ''}", *cells])
+    return markdown_table(rows)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for system in comparison.systems
         },
-        "published": {one.name: one.scores for one in comparison.published},
+        "published": {one.name: {"average": one.average, "sets": one.scores} for one in comparison.published},
         "differences": [_as_json(one, names) for one in comparison.differences],
     }
 
@@ -133,13 +133,11 @@ def _marks(values: Sequence[float]) -> list[Mark]:
     levels = sorted(set(printed), reverse=True)
     if len(values) < 2:
         return [""] * len(values)
-    names: dict[float, Mark] = {level: mark for level, mark in zip(levels, ("best", "second"), strict=False)}
+    names: dict[float, Mark] = dict(zip(levels, ("best", "second"), strict=False))
     return [names.get(value, "") for value in printed]
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+def _places(comparison: Comparison) -> list[int]:
+    """Return the place of each system among the colours, of which the first is the baseline's grey."""
+    others = count(1)
+    return [0 if system.name == BASELINE else next(others) for system in comparison.systems]

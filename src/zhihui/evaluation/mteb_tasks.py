@@ -12,10 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from zhihui.encoder.protocol import TextEncoder
-from zhihui.errors import InputError, require
-from zhihui.evaluation.cmteb import HubSet, Task
+from zhihui.errors import require
 from zhihui.ranking import TopK, exact
-from zhihui.records import Passage, RetrievalSet
+from zhihui.records import RetrievalSet
 from zhihui.runs import fingerprint
 
 SUBSET = "default"
@@ -44,8 +43,8 @@ def make_task(
     split: str,
     *,
     instruction: str | None = None,
-    task: Task | None = None,
-    data_set: HubSet | None = None,
+    record: Any = None,
+    ignore_identical_ids: bool = False,
 ) -> Any:
     """Return one split of a set as an mteb retrieval task named after the set.
 
@@ -53,9 +52,8 @@ def make_task(
         data: the set.
         split: the judgements to score.
         instruction: the task in words, which mteb hands to models that take one.
-        task: the task of C-MTEB that it is; its record in mteb's registry is taken over.
-        data_set: of such a task: what it was read from in full; None stamps results with a fingerprint instead of a
-            revision, as those of other sets are.
+        record: mteb's own record of the task, see `zhihui.evaluation.cmteb_official`; None makes one.
+        ignore_identical_ids: drop a passage that has the query's id from what is found.
 
     Raises:
         InputError: no such split.
@@ -68,7 +66,8 @@ def make_task(
     from mteb.abstasks.task_metadata import TaskMetadata
 
     judged = data.judged(split)
-    about = _official(task, data, data_set) if task is not None else TaskMetadata(
+    drop_identical = ignore_identical_ids
+    about = record or TaskMetadata(
         name=data.name,
         description=f"{data.name}, a retrieval set in the BEIR layout.",
         dataset={"path": data.name, "revision": set_revision(data, split)},
@@ -85,7 +84,7 @@ def make_task(
         """A set that is already in memory."""
 
         metadata = about
-        ignore_identical_ids = task is not None and task.ignore_identical_ids
+        ignore_identical_ids = drop_identical
         data_loaded: bool
 
         def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
@@ -111,44 +110,6 @@ def make_task(
             self.data_loaded = True
 
     return LocalRetrieval()
-
-
-def _official(task: Task, data: RetrievalSet, data_set: HubSet | None) -> Any:
-    """Return mteb's own record of a task, with what was really read."""
-    record = load_mteb().get_task(task.name).metadata
-    path = task.hub.path if data_set is None else data_set.path
-    revision = set_revision(data, task.split) if data_set is None else data_set.revision
-    return record.model_copy(update={"dataset": {"path": path, "revision": revision}})
-
-
-def fetch(task: Task) -> RetrievalSet:
-    """Fetch a task from the hub the way mteb does.
-
-    Raises:
-        InputError: the hub cannot be reached.
-        MissingExtra: mteb is not installed.
-
-    """
-    official = load_mteb().get_task(task.name)
-    try:
-        official.load_data()
-    except Exception as error:  # the network fails in many ways; to the user they are one
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        mend = "go online, or pass --data-dir with a mirror of the data sets"
-        raise InputError(f"{task.name}: cannot be fetched from the hub ({reason}); {mend}") from None
-    found = official.dataset[SUBSET][task.split]
-    corpus, queries = found["corpus"], found["queries"]
-    titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
-    return RetrievalSet(
-        name=task.name,
-        corpus={
-            key: Passage(text=text, title=title or "")
-            for key, text, title in zip(corpus["id"], corpus["text"], titles, strict=True)
-        },
-        queries=dict(zip(queries["id"], queries["text"], strict=True)),
-        # In the order of the queries: mteb groups the judgements anew in each run.
-        qrels={task.split: {key: dict(found["relevant_docs"][key]) for key in queries["id"]}},
-    )
 
 
 def set_revision(data: RetrievalSet, split: str) -> str:
@@ -288,6 +249,11 @@ def model_meta(name: str, revision: str, about: Mapping[str, Any] | None = None)
 
     named = name if name.count("/") == 1 else f"local/{name.strip('/').replace('/', '_')}"
     return ModelMeta.create_empty({**(about or {}), "name": named, "revision": revision})
+
+
+def result_place(name: str, revision: str) -> Path:
+    """Return where mteb puts the results of a model below its results/ folder: <org__name>/<revision>."""
+    return Path(model_meta(name, revision).model_name_as_path()) / revision
 
 
 def _texts(corpus: Any) -> list[str]:

@@ -12,7 +12,7 @@ from zhihui.evaluation.charts import Curve, interval_chart, line_charts
 from zhihui.evaluation.run import Evaluation, as_json, average
 from zhihui.runs import atomic_open, versions, write_json
 
-__all__ = ["Curve", "render", "write_report", "write_results_json"]
+__all__ = ["Curve", "markdown_table", "render", "write_pages", "write_report", "write_results_json"]
 
 
 def write_report(
@@ -86,6 +86,21 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {"signed": sections.signed, "points": sections.points}
     return environment.get_template(template).render(**values)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a table in Markdown, the first its head; all columns but the first are of numbers."""
+    head, *body = [[text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for text in row] for row in rows]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_pages(folder: Path, found: Any, *, table: str, page: str) -> None:
+    """Write what was found as results.json, as a table (table.md) and as a page (report.html)."""
+    write_json(folder / "results.json", found)
+    for name, text in (("table.md", table), ("report.html", page)):
+        with atomic_open(folder / name) as stream:
+            stream.write(text)
 
 
 def write_results_json(path: Path, evaluation: Evaluation | Sequence[Evaluation], *, seed: int = 0) -> None:

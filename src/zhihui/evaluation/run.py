@@ -211,7 +211,7 @@ def _without_identical(ranking: TopK, query_ids: Sequence[str], ids: Sequence[st
     """Return a ranking without the passages that have their query's id; the places after them move up."""
     number = {passage_id: index for index, passage_id in enumerate(ids)}
     own = np.array([number.get(query_id, NONE) for query_id in query_ids], dtype=ranking.indices.dtype)
-    dropped = (ranking.indices == own[:, None]) & (own != NONE)[:, None]
+    dropped = ranking.indices == own[:, None]
     # A stable sort puts what is dropped last and leaves the order of the rest.
     order = np.argsort(dropped, axis=1, kind="stable")
     kept = TopK.empty(*ranking.indices.shape)

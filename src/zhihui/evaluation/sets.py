@@ -91,7 +91,7 @@ def task_sets(tasks: Sequence[Task], mirror: Path | None) -> list[MeasuredSet]:
         MissingExtra: mteb, or for Parquet pyarrow, is not installed.
     """
     if mirror is None:
-        from zhihui.evaluation.mteb_tasks import fetch
+        from zhihui.evaluation.cmteb_official import fetch
 
         return [_of_task(task, fetch(task), task.hub, "hub") for task in tasks]
     found = [(task, find_files(mirror, task)) for task in tasks]

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from zhihui.encoder.cache import BLOCK
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError, RunFailure
 from zhihui.evaluation.report import write_report, write_results_json
@@ -102,7 +103,13 @@ class Measurement:
         }
 
     def run(
-        self, systems: Sequence[RetrievalSystem], out: Path, *, cache: Path | None = None, overwrite: bool = False
+        self,
+        systems: Sequence[RetrievalSystem],
+        out: Path,
+        *,
+        cache: Path | None = None,
+        block: int = BLOCK,
+        overwrite: bool = False,
     ) -> Manifest:
         """Measure into the stage folder `out`: results.json (the average), report.html, sets/ and mteb/.
 
@@ -112,6 +119,7 @@ class Measurement:
             systems: what is measured.
             out: the stage's folder.
             cache: folder of vectors that several runs share; None keeps them while a set is measured.
+            block: texts encoded and kept together: what a killed run does again at most. Several devices share one.
             overwrite: replace a finished run of other inputs or settings.
 
         Raises:
@@ -119,6 +127,9 @@ class Measurement:
             RunFailure: the disk is full.
         """
         inputs, settings = self.identity(systems)
+        for system in systems:
+            if isinstance(system, DenseSystem):
+                system.block = block
         work = partial(self._measure, systems=systems, cache=cache)
         try:
             return run_stage("evaluate", out, work, inputs=inputs, config=settings, overwrite=overwrite)
@@ -167,10 +178,14 @@ def measure_set(
     folder: Path, one: MeasuredSet, systems: Sequence[RetrievalSystem], config: EvaluationConfig
 ) -> Evaluation:
     """Evaluate one set, and let mteb score the same rankings into its own result files under `folder`."""
-    from zhihui.evaluation import mteb_tasks
+    from zhihui.evaluation import cmteb_official, mteb_tasks
 
     task = mteb_tasks.make_task(
-        one.data, one.split, instruction=config.instruction, task=one.task, data_set=one.data_set
+        one.data,
+        one.split,
+        instruction=config.instruction,
+        record=None if one.task is None else cmteb_official.record(one.task, one.data, one.data_set),
+        ignore_identical_ids=one.ignore_identical_ids,
     )
 
     def keep(system: RetrievalSystem, ranking: TopK) -> None:
@@ -179,9 +194,7 @@ def measure_set(
         model = mteb_tasks.RankingSearch(ranking, one.data, one.split, name=name, revision=revision, about=about)
         mteb_tasks.write_mteb_results(folder, model, [task])
 
-    return evaluate(
-        one.data, one.split, systems, ignore_identical_ids=one.ignore_identical_ids, observe=keep
-    )
+    return evaluate(one.data, one.split, systems, ignore_identical_ids=one.ignore_identical_ids, observe=keep)
 
 
 # --------------------------------------------------------------------------- what is measured

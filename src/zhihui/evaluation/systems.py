@@ -168,9 +168,7 @@ class HybridSystem:
 class WeightedSystem(HybridSystem):
     """The weighted sum of other systems' scores, each query's brought to the range from 0 to 1 (Lee 1997)."""
 
-    def __init__(
-        self, parts: Sequence[RetrievalSystem], *, weights: Sequence[float], name: str = "weighted"
-    ) -> None:
+    def __init__(self, parts: Sequence[RetrievalSystem], *, weights: Sequence[float], name: str = "weighted") -> None:
         """Keep the parts.
 
         Args:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zhihui.encoder.cache import CachedEncoder
+from zhihui.encoder.cache import BLOCK, CachedEncoder
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.mining.config import MiningConfig
@@ -23,7 +24,9 @@ from zhihui.ranking.reranker import Reranker
 from zhihui.ranking.topk import NONE
 from zhihui.records import Example
 
-__all__ = ["Query", "Rankings", "Sources", "query_of", "rank"]
+__all__ = ["Query", "Rankings", "Search", "Sources", "query_of", "rank"]
+Search = Callable[[NDArray[np.float32], NDArray[np.float32], int], TopK]
+"""From queries `[Q, D]`, passages `[N, D]` and K to the exact ranking `[Q, K]`, ties by the lower index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,10 @@ class Sources:
     """Of an embedding cache that other runs share; None keeps vectors in `folder` only."""
     device: str | None = None
     """Where vectors are compared; None takes a GPU if there is one. The ranks are the same everywhere."""
+    search: Search | None = None
+    """Compares vectors in a way of its own, such as on several machines; None does it here, on `device`."""
+    block: int = BLOCK
+    """Texts that the encoder is given at once; one of many workers wants more, so that none of them waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +151,7 @@ def _rank_dense(
     assert encoder is not None, "rank saw to it"
     folder = sources.cache or sources.folder
     if folder is not None:
-        encoder = CachedEncoder(encoder, folder)
+        encoder = CachedEncoder(encoder, folder, block=sources.block)
     passages = encoder.encode_documents(pool.texts)
     vectors = _encode_queries(queries, encoder)
     depth = min(config.depth("dense"), len(pool))
@@ -156,17 +163,18 @@ def _rank_dense(
         found.by_method["dense"] = shards.rank(len(queries), lambda part: index.search(vectors[part], depth))
         found.counts["faiss"] = index.report(vectors, depth)
     else:
-        import torch
-
-        from zhihui.ranking import exact
-
-        device = sources.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-        found.by_method["dense"] = shards.rank(
-            len(queries), lambda part: exact.search(vectors[part], passages, depth, device=device)
-        )
+        search = sources.search or _search_on(sources.device)
+        found.by_method["dense"] = shards.rank(len(queries), lambda part: search(vectors[part], passages, depth))
     if config.margin is not None or config.ratio is not None:
         found.positive_scores["dense"] = _positive_scores(examples, vectors, found.rows, passages, pool, encoder)
+
+
+def _search_on(device: str | None) -> Search:
+    import torch
+
+    from zhihui.ranking import exact
+
+    return partial(exact.search, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _encode_queries(queries: Sequence[Query], encoder: TextEncoder) -> NDArray[np.float32]:

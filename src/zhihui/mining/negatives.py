@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from zhihui.encoder.cache import BLOCK
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
-from zhihui.mining.candidates import Rankings, Sources, query_of, rank
+from zhihui.mining.candidates import Rankings, Search, Sources, query_of, rank
 from zhihui.mining.config import Miner, MiningConfig
 from zhihui.mining.filters import Candidate, Filters
 from zhihui.mining.grades import Grades, grades_of, origins
@@ -49,6 +50,8 @@ def mine(
     folder: Path | None = None,
     cache: Path | None = None,
     device: str | None = None,
+    search: Search | None = None,
+    block: int = BLOCK,
 ) -> Mined:
     """Add negatives to the examples; those they have stay, in front.
 
@@ -67,6 +70,8 @@ def mine(
         folder: where a run that is killed finds what it had done; the caller removes it.
         cache: where vectors are kept for other runs too; None keeps them in `folder`.
         device: where vectors are compared; None takes a GPU if there is one.
+        search: compares vectors in a way of its own, in place of `device`.
+        block: texts that the encoder is given at once.
 
     Raises:
         InputError: no examples, no passages, or a miner or filter without its model.
@@ -78,7 +83,9 @@ def mine(
     pool = Pool(passages)
     everything = [*examples, *judged]
     known = KnownPositives(everything, pool)
-    sources = Sources(encoder=encoder, reranker=reranker, folder=folder, cache=cache, device=device)
+    sources = Sources(
+        encoder=encoder, reranker=reranker, folder=folder, cache=cache, device=device, search=search, block=block
+    )
     rankings = rank(examples, pool, config, sources)
     drawer = _Drawer(pool, known, rankings, config, Filters(pool, rankings, Grades(everything, pool), config, rejects))
     mined = [

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zhihui.encoder.cache import BLOCK
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
-from zhihui.mining.candidates import check_models
+from zhihui.mining.candidates import Search, check_models
 from zhihui.mining.config import MiningConfig
 from zhihui.mining.negatives import mine
 from zhihui.ranking.reranker import Reranker
@@ -46,6 +47,8 @@ def mine_files(
     reranker: Reranker | None = None,
     cache: Path | None = None,
     device: str | None = None,
+    search: Search | None = None,
+    block: int = BLOCK,
     quarantine: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
@@ -66,6 +69,8 @@ def mine_files(
         reranker: needed by cross miners and filters, and only by them.
         cache: folder of vectors that several runs share; none keeps them for this run only. It changes no result.
         device: where vectors are compared; None takes a GPU if there is one.
+        search: compares vectors in a way of its own, in place of `device`; it changes no rank.
+        block: texts that the encoder is given at once; with a search of several machines all of them want some.
         quarantine: set unusable rows aside in place of stopping at the first.
         overwrite: replace a finished run of other inputs or settings.
 
@@ -92,6 +97,8 @@ def mine_files(
                 folder=folder / _WORK,
                 cache=cache,
                 device=device,
+                search=search,
+                block=block,
             )
             write_examples(folder / TRAIN, mined.examples)
         shutil.rmtree(folder / _WORK, ignore_errors=True)

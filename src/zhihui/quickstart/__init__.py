@@ -1,4 +1,4 @@
-"""Quickstart: the whole system once, on one retrieval set: mine, train, measure, export, search."""
+"""Quickstart: the whole system once, on one retrieval set: the data engine, mine, train, measure, export, search."""
 
 from __future__ import annotations
 

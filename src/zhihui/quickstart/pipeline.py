@@ -30,8 +30,11 @@ from zhihui.mining import Miner, MiningConfig
 from zhihui.mining.stage import TRAIN, mine_files
 from zhihui.quickstart import budget
 from zhihui.quickstart.data import read_set, watched
+from zhihui.quickstart.engine import RECIPE, add_section, run_engine
 from zhihui.quickstart.searches import Search, search_export, write_searches
+from zhihui.quickstart.shown import Engine
 from zhihui.records import RetrievalSet, read_examples, write_beir, write_examples
+from zhihui.records.shipped import ENGINE
 from zhihui.runs import Manifest, fingerprint, read_manifest, run_stage
 from zhihui.training.history import History
 from zhihui.training.stage import MODEL, train_files
@@ -76,6 +79,8 @@ def quickstart(
 ) -> Manifest:
     """Run the whole system on a set and leave model/, results.json, report.html and searches.json in `out`.
 
+    On the shipped set the report also shows the data engine at work, from a teacher's recorded answers.
+
     Args:
         out: the run's folder.
         config: seed and size.
@@ -93,9 +98,11 @@ def quickstart(
         inputs["model"] = load(model).fingerprint
     # The split queries are part of what is measured: the shipped set may change with the package.
     inputs["passages"] = _fingerprint(whole)
+    if data is None:
+        inputs |= {"engine": ENGINE, "engine_recipe": RECIPE}
 
     def work(folder: Path) -> dict[str, Any]:
-        return _Run(folder, out, whole, config, model, say).all()
+        return _Run(folder, out, whole, config, model, say, shipped=data is None).all()
 
     return run_stage("quickstart", out, work, inputs=inputs, config=config, overwrite=overwrite)
 
@@ -108,9 +115,17 @@ class _Run:
     """One run: `all` goes through its steps, each of which finds its work done when it was."""
 
     def __init__(
-        self, folder: Path, out: Path, data: RetrievalSet, config: QuickstartConfig, model: str | None, say: Say
+        self,
+        folder: Path,
+        out: Path,
+        data: RetrievalSet,
+        config: QuickstartConfig,
+        model: str | None,
+        say: Say,
+        *,
+        shipped: bool,
     ) -> None:
-        self.folder, self.out, self.stages = folder, out, folder / STAGES
+        self.folder, self.out, self.stages, self.shipped = folder, out, folder / STAGES, shipped
         self.data, self.config, self.start_from, self._say = data, config, model, say
         self.started = time.monotonic()
 
@@ -124,13 +139,14 @@ class _Run:
         shown = ", ".join(f"{count:,} {split}" for split, count in queries.items())
         self.say(f"{self.data.name}: {len(self.data.corpus):,} passages; queries: {shown}")
         self.write_data()
+        engine = self.engine()
         before = self.start()
         self.mine(before)
         history = self.train()
         after = load(self.trained / MODEL)
         evaluation = self.measure(before, after)
         searches = self.search(after, evaluation)
-        difference = self.publish(evaluation, history, searches)
+        difference = self.publish(evaluation, history, searches, engine)
         return {
             "passages": len(self.data.corpus),
             "queries": queries,
@@ -153,6 +169,13 @@ class _Run:
             return {"passages": len(self.data.corpus), "queries": len(self.data.queries)}
 
         run_stage("prepare", self.stages / "data", work, inputs={"set": _fingerprint(self.data)}, config={})
+
+    def engine(self) -> Engine | None:
+        """Run the data engine on what is shipped; there is a recorded teacher for nothing else."""
+        if not self.shipped:
+            return None
+        self.say("the data engine, from a teacher's recorded answers")
+        return run_engine(self.stages / "engine")
 
     def start(self) -> Encoder:
         """Build or load the model that training starts from."""
@@ -234,7 +257,9 @@ class _Run:
         chosen = random.Random(self.config.seed).sample(evaluation.query_ids, min(3, len(evaluation.query_ids)))
         return search_export(self.trained / MODEL, self.data, chosen, self.cached(after))
 
-    def publish(self, evaluation: Evaluation, history: History, searches: Sequence[Search]) -> float:
+    def publish(
+        self, evaluation: Evaluation, history: History, searches: Sequence[Search], engine: Engine | None
+    ) -> float:
         """Put the results where people look; returns how far the export's vectors are from our own at most."""
         manifest = read_manifest(self.trained)
         assert manifest is not None, "training is done"
@@ -262,6 +287,8 @@ class _Run:
             ],
             seed=self.config.seed,
         )
+        if engine is not None:
+            add_section(self.folder / REPORT, engine)
         shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         shutil.copytree(self.trained / MODEL, self.folder / MODEL)
         return difference

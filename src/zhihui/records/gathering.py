@@ -73,7 +73,9 @@ def gather_files(
 
 
 def _read(path: Path, split: str, rejects: RejectLog | None) -> list[Example]:
-    return read_beir(path, rejects=rejects).examples(split) if is_beir(path) else [*read_examples(path, rejects=rejects)]
+    return (
+        read_beir(path, rejects=rejects).examples(split) if is_beir(path) else [*read_examples(path, rejects=rejects)]
+    )
 
 
 def _drawn(examples: list[Example], config: GatherConfig) -> list[Example]:

@@ -198,6 +198,10 @@ class Cache:
         with self._turn:
             return self._taken(key)
 
+    def others_ask(self) -> bool:
+        """Whether others of the same run have calls under way: a run on one machine is one process."""
+        return False
+
     def spent(self, run: str) -> Spending:
         """Return what a run has spent, calls under way or lost at their worst case."""
         names = ", ".join(asdict(Spending()))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zhihui.errors import RunFailure
-from zhihui.teacher.cache import Begun, Cache, Spending, Stored
+from zhihui.teacher.cache import Begun, Spending, Stored
 from zhihui.teacher.config import Budget, Endpoint, Form
+from zhihui.teacher.ledger import Ledger
 from zhihui.teacher.limits import Limiter, Ticket
 from zhihui.teacher.plan import Step
 from zhihui.teacher.reply import read_reply
@@ -65,7 +66,7 @@ class Caller:
         run: under which name is spent.
     """
 
-    cache: Cache
+    cache: Ledger
     budget: Budget
     run: str
     closed: str | None = None
@@ -143,9 +144,13 @@ class Caller:
                 begun = self.cache.begin(request.key, run=self.run, worst=worst, budget=self.budget, lasts=lasts)
                 if begun != "full":
                     break
-                if not session.sends:
+                # A call on the wire may cost less than its worst case.
+                if session.sends:
+                    await session.change()
+                elif self.cache.others_ask():
+                    await asyncio.sleep(_POLL)
+                else:
                     raise self._used_up(worst)
-                await session.change()  # a call on the wire may cost less than its worst case
             if begun != "open":  # waiting with a slot in hand could block the one who is waited for
                 lane.limiter.correct(ticket, 0)
                 return begun

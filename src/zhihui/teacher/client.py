@@ -17,6 +17,7 @@ from zhihui.teacher.asking import Ask, M, Outcome
 from zhihui.teacher.cache import Cache, as_counts
 from zhihui.teacher.calling import Caller, Lane, Sends, Unreachable
 from zhihui.teacher.config import NANO, TeacherConfig
+from zhihui.teacher.ledger import Ledger
 from zhihui.teacher.plan import Step, next_step
 from zhihui.teacher.session import Session
 
@@ -47,14 +48,16 @@ class ApiTeacher:
     Args:
         config: endpoints, roles, budget and the cache's file.
         run: whose spending the budget bounds, over all restarts; as a rule the destination of a stage.
+        ledger: what stands for the cache where another process holds its file; None opens it.
 
     Raises:
         InputError: the cache's file cannot be used.
     """
 
-    def __init__(self, config: TeacherConfig, *, run: str) -> None:
+    def __init__(self, config: TeacherConfig, *, run: str, ledger: Ledger | None = None) -> None:
         self.config = config
-        self._cache = Cache(config.cache)
+        self.run = run
+        self._cache = Cache(config.cache) if ledger is None else ledger
         self._caller = Caller(cache=self._cache, budget=config.budget, run=run)
         self._lanes = {name: Lane(name, endpoint) for name, endpoint in config.endpoints.items()}
         self._session: Session | None = None
@@ -75,7 +78,7 @@ class ApiTeacher:
         self._cache.close()
 
     @property
-    def cache(self) -> Cache:
+    def cache(self) -> Ledger:
         """The replies and the spending."""
         return self._cache
 
@@ -95,7 +98,7 @@ class ApiTeacher:
     @property
     def counts(self) -> dict[str, Any]:
         """What the run has spent over all its restarts, and how many outcomes of this object took no call."""
-        return {**as_counts(self._cache.spent(self._caller.run)), "cached": self._cached}
+        return {**as_counts(self._cache.spent(self.run)), "cached": self._cached}
 
     def next_step(self, ask: Ask[M], unreachable: dict[str, str] | None = None) -> Outcome[M] | Step[M]:
         """Return the outcome of a question where the cache knows it, else the request it waits for."""

@@ -1,0 +1,1 @@
+"""Beyond one machine: encoding, mining and synthesis over the workers of a Ray cluster (extra `dist`)."""
