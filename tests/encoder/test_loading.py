@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
@@ -226,6 +227,17 @@ def test_a_folder_named_by_a_dot_has_its_own_name(qwen2, monkeypatch):
     assert load(".").name == "qwen2"
 
 
+def test_eos_that_a_repository_adds_by_code_of_its_own_is_added(tmp_path, tokenizer):
+    folder = plain_decoder(tmp_path / "m", copy.deepcopy(tokenizer))
+    edit(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True}
+    wrap(folder, pooling)
+    without = load(folder).tokenize(TEXTS[:2], role="document")
+    edit(folder / "tokenizer_config.json", add_eos_token=True)
+    found = load(folder).tokenize(TEXTS[:2], role="document")
+    assert found == [[*ids, tokenizer.eos_token_id] for ids in without]
+
+
 # --------------------------------------------------------------------------- plain models
 
 
@@ -278,6 +290,7 @@ def test_a_plain_encoder_needs_to_be_told_its_pooling(tmp_path):
     with pytest.raises(InputError, match=r"/m: a plain bert checkpoint does not say how it is pooled; pass pooling"):
         load(folder)
     assert load(folder, pooling="cls").settings.pooling == "cls"
+    assert load(folder, pooling="cls").settings.prompt("query") == "", "it knows no instructions"
 
 
 def test_an_encoder_of_another_build_loads_as_well(tmp_path, peer):

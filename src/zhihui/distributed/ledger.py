@@ -30,7 +30,7 @@ class Bookkeeper:
         self._open: dict[int, set[str]] = {}
         """Requests of a worker that are on the wire, or may be sent again."""
         self._hopes: dict[int, bool] = {}
-        """Whether others had some when a worker was last refused: asked for later, they might just have been settled."""
+        """Whether others had some when a worker was last refused; a moment later they may be settled."""
 
     def enter(self, worker: int) -> Answer:
         """Note that a worker begins, perhaps in the place of one that died: its claims are given up.

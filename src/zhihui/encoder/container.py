@@ -90,13 +90,16 @@ class Container:
             InputError: the pooling is unknown or unsaid, or a file is not what it should be.
         """
         limits = [DEFAULT_MAX_LENGTH, tokenizer.model_max_length, positions(config)]
+        if self.is_plain and is_decoder(config):
+            return EncoderSettings(pooling=pooling or "lasttoken", max_length=_least(limits))
         if self.is_plain:
-            if pooling is None and not is_decoder(config):
+            if pooling is None:
                 raise InputError(
                     f"{self.folder}: a plain {config.model_type} checkpoint does not say how it is pooled; "
                     "pass pooling: mean, cls or lasttoken"
                 )
-            return EncoderSettings(pooling=pooling or "lasttoken", max_length=_least(limits))
+            # The prompt of this house is an instruction, which only models trained on such understand.
+            return EncoderSettings(pooling=pooling, max_length=_least(limits), prompts={})
         prompts = self._prompts()
         return EncoderSettings(
             pooling=pooling or self._pooling(prompts),
@@ -104,6 +107,12 @@ class Container:
             max_length=_least([*limits, self.transformer().get("max_seq_length")]),
             prompts=prompts,
         )
+
+    @property
+    def adds_eos(self) -> bool:
+        """Whether the tokenizer is to end texts with EOS, which some repositories leave to code of their own."""
+        path = self.backbone_folder / "tokenizer_config.json"
+        return path.is_file() and bool(_read_object(path).get("add_eos_token"))
 
     def _prompts(self) -> dict[str, str]:
         path = self.folder / "config_sentence_transformers.json"

@@ -65,7 +65,7 @@ def load(
     room = positions(backbone.config)
     if room is not None and settings.max_length > room:
         raise InputError(f"{container.name}: max_length {settings.max_length} exceeds the model's {room} positions")
-    if container.is_plain and settings.pooling == "lasttoken":
+    if settings.pooling == "lasttoken" and (container.is_plain or container.adds_eos):
         ensure_eos(tokenizer)
     check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)
     dense = container.dense(backbone.config.hidden_size)
