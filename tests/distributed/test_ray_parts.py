@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from questions import config, endpoint
 
 from zhihui.distributed.answers import attempt, value_of
-from zhihui.distributed.cluster import LOCAL, TRIES, join
+from zhihui.distributed.cluster import LOCAL, RUNNING, TRIES, join
 from zhihui.distributed.ledger import Bookkeeper
 from zhihui.distributed.shards import _Writer
 from zhihui.distributed.teacher import parts, share_of
@@ -164,6 +165,41 @@ def test_addresses_that_cannot_be_used(monkeypatch, address, message):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(InputError, match=message), join(address):
         pass
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Return a function that lets a cluster of such resources stand in for Ray's; nothing is started."""
+
+    def pretend(**resources):
+        ray = SimpleNamespace(
+            is_initialized=lambda: False,
+            init=lambda **options: None,
+            cluster_resources=lambda: resources,
+            shutdown=lambda: None,
+        )
+        monkeypatch.setitem(sys.modules, "ray", ray)
+
+    return pretend
+
+
+def test_a_worker_takes_a_gpu_or_else_a_core(pretended):
+    pretended(GPU=4.0, CPU=64.0)
+    with join(RUNNING) as cluster:
+        assert (cluster.workers, cluster.device, cluster.takes) == (4, "cuda", {"num_cpus": 0, "num_gpus": 1})
+    pretended(CPU=64.0)
+    with join(RUNNING) as cluster:
+        assert (cluster.workers, cluster.device, cluster.takes) == (64, "cpu", {"num_cpus": 1})
+    pretended(memory=1.0)
+    with pytest.raises(InputError, match="have neither a GPU nor a core to give"), join(RUNNING):
+        pass
+
+
+def test_what_ray_prints_does_not_mix_with_a_result(pretended, capsys):
+    pretended(CPU=2.0)
+    with join(RUNNING):
+        print("(raylet) a worker died")  # noqa: T201  # as Ray does
+    assert capsys.readouterr() == ("", "(raylet) a worker died\n")
 
 
 def test_without_ray_the_pip_command_is_named(monkeypatch):

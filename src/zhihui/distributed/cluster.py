@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class Cluster:
 def join(address: str) -> Iterator[Cluster]:
     """Join a cluster for the length of the block; what the block started there ends with it.
 
-    A program that has called `ray.init` itself stays in its cluster, whatever the address.
+    What is printed in the block goes to stderr. A program that has called `ray.init` itself stays in its cluster,
+    whatever the address.
 
     Args:
         address: `LOCAL`, `RUNNING` or HOST:PORT of a cluster's head.
@@ -71,7 +72,9 @@ def join(address: str) -> Iterator[Cluster]:
         gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
         if not gpus and not cores:
             raise InputError(f"--ray {address}: its nodes have neither a GPU nor a core to give; start them with some")
-        yield Cluster(workers=gpus or cores, device="cuda" if gpus else "cpu")
+        # Ray prints news of its workers to stdout, where a command's result belongs.
+        with redirect_stdout(sys.stderr) if own else nullcontext():
+            yield Cluster(workers=gpus or cores, device="cuda" if gpus else "cpu")
     finally:
         if own:
             ray.shutdown()
