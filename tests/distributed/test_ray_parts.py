@@ -47,7 +47,9 @@ def test_merged_shares_rank_as_one_machine(seed, k, cuts):
 
 def test_places_beyond_the_passages_stay_empty():
     vectors = np.eye(3, dtype=np.float32)
-    merged = merge([best_of(vectors, vectors[:1], 4), best_of(vectors, vectors[1:], 4, start=1)], 4)
+    second = best_of(vectors, vectors[1:], 4, start=1)
+    assert (second.indices[:, 2:] == -1).all()
+    merged = merge([best_of(vectors, vectors[:1], 4), second], 4)
     np.testing.assert_array_equal(merged.indices, [[0, 1, 2, -1], [1, 0, 2, -1], [2, 0, 1, -1]])
     assert np.isneginf(merged.scores[:, 3]).all()
 

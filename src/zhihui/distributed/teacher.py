@@ -131,7 +131,7 @@ def share_of(config: TeacherConfig, workers: int) -> TeacherConfig:
 
     def of(limits: Limits) -> Limits:
         return Limits(
-            concurrency=max(1, limits.concurrency),
+            concurrency=max(1, limits.concurrency // workers),
             requests_per_minute=part(limits.requests_per_minute),
             tokens_per_minute=part(limits.tokens_per_minute),
         )
