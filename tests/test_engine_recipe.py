@@ -125,7 +125,7 @@ def test_each_stage_accepts_and_rejects_what_it_should(finished):
 
 
 def test_promoted_passages_are_those_that_the_set_says_are_relevant(finished):
-    """The judge was not shown the judgements of the set; on doubtful labels it finds them."""
+    """What moves on doubtful labels moves to where the set's own judgements say."""
     starter = read_beir(STARTER)
     keys = {passage.text: key for key, passage in starter.corpus.items()}
     found = {example.id: example for example in read_examples(finished / "refine" / "train.jsonl")}

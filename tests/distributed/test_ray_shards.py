@@ -66,7 +66,7 @@ def test_a_failed_run_goes_on_with_the_texts_that_have_no_vector(cluster, mortal
     with pytest.raises(RunFailure, match="ArithmeticError: told to fail"):
         encode_file(corpus, tmp_path / "out", failing, CONFIG)
     first = encoded(tmp_path / "log")
-    assert len(first) >= 4, "the blocks of the shard that failed were kept"
+    assert set(TEXTS[8:12]) <= set(first), "the shard that failed had come so far"
     encode_file(corpus, tmp_path / "out", RayShards(cluster, mortal(), block=2), CONFIG)
     assert encoded(tmp_path / "log") == sorted(TEXTS), "each text was encoded once in both runs together"
     check(tmp_path / "out", expected)

@@ -148,7 +148,7 @@ class _Writer:
         texts = [Text(**row.data) for row in read_rows(_texts_path(self._folder, number))]
         blocks = self._folder / WORK / f"blocks-{number:05d}"
         keeping = CachedEncoder(self._encoder, blocks, block=self._block)
-        done = finish_shard(self._folder, number, texts, self._encoder, self._config)
+        done = finish_shard(self._folder, number, texts, keeping, self._config)
         shutil.rmtree(blocks, ignore_errors=True)
         return done
 
