@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--curve", nargs="*", type=int, default=list(CURVE), help="batch sizes of the curve; none: skip"
+        "--curve", nargs="*", type=int, default=list(CURVE), help="batch sizes of the curve; none leaves it as it is"
     )
     parser.add_argument("--curve-only", action="store_true", help="leave the table as it is in the results")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "training.json")
@@ -75,7 +75,8 @@ def main() -> None:
     if options.work:
         print(json.dumps(work(json.loads(options.work))))
         return
-    report: dict[str, Any] = read_json(options.out) if options.curve_only and options.out.exists() else {}
+    # What is not measured this time stays as it was measured before, with its own hardware and versions.
+    report: dict[str, Any] = read_json(options.out) if options.out.exists() else {}
     if not options.curve_only:
         report |= {"settings": settings(options), "hardware": hardware("cpu"), "versions": versions()}
         report["table"] = table(options)
