@@ -27,6 +27,17 @@ def check(found, queries, passages, k):
     assert np.isneginf(found.scores[:, filled:]).all()
 
 
+@pytest.fixture(scope="module", params=["own", "faiss"], autouse=True)
+def scanner(request):
+    """Who scans in float32 on a CPU; only faiss's part of the answer may differ, and never the answer."""
+    usual = exact._WORTH_FAISS, exact._FAISS_CHUNK
+    if request.param == "faiss":
+        pytest.importorskip("faiss")
+        exact._WORTH_FAISS, exact._FAISS_CHUNK = 0, 16
+    yield
+    exact._WORTH_FAISS, exact._FAISS_CHUNK = usual
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -5,14 +5,16 @@ sizes, or two equal passages in one run, may disagree in the last bit. Ranks mus
 closer than the rounding error are computed again in float64, always in the same order of summation.
 
 Where the device multiplies bfloat16 faster, all passages are scanned in it and the best are scored again in float32;
-a query of which a passage that was left out might belong to them after all is scanned again in float32.
+a query of which a passage that was left out might belong to them after all is scanned again in float32. Large
+scans on a CPU are done by faiss where it is installed: it selects in all threads.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ _UNIT = 2.0**-24  # half the distance from 1 to the next float32
 _COARSE_UNIT = 2.0**-9  # half the distance from 1 to the next bfloat16
 _SLACK = 1.3
 """How many times the candidates asked for are gathered before the worst are dropped."""
+_WORTH_FAISS = 2**24  # scores of a chunk of queries from which on importing faiss pays
+_FAISS_CHUNK = 2**15  # passages that faiss scans at once; all of a memory map would be read into memory
 _RESCORED = 2**22  # numbers in a block of float64 products
 
 
@@ -51,7 +55,8 @@ def search(
         passages: `[N, D]`; may be a memory map, of which a chunk at a time is read.
         k: passages of each query; places beyond N are filled with index -1.
         query_chunk: queries scored at once; None for 1024, on a GPU 8192.
-        passage_chunk: passages scored at once; a tile of scores takes 4 * query_chunk * passage_chunk bytes.
+        passage_chunk: passages scored at once, where faiss does not do it; a tile of scores takes
+            4 * query_chunk * passage_chunk bytes.
         device: that multiplies; the vectors stay where they are and go there by chunks.
         scan: in what all passages are scored; None for bfloat16 where the device has instructions for it.
 
@@ -193,6 +198,10 @@ def _candidates(
     scan: Scan,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return scores and indices `[Q, kept]` of the passages with the highest scores of the scan, best first."""
+    if device == "cpu" and scan == "float32" and len(queries) * len(passages) >= _WORTH_FAISS:
+        faiss = _faiss()
+        if faiss is not None:
+            return _by_faiss(faiss, queries, passages, kept)
     dtype = torch.bfloat16 if scan == "bfloat16" else torch.float32
     left = torch.from_numpy(queries).to(device, dtype)
     scores = torch.empty(len(queries), 0, device=device)
@@ -220,6 +229,32 @@ def _candidates(
                 lowest = scores.amin(dim=1, keepdim=True).cpu().numpy()
     scores, chosen = scores.topk(min(kept, scores.shape[1]), dim=1)
     return scores.cpu().numpy(), indices.gather(1, chosen).cpu().numpy()
+
+
+def _by_faiss(
+    faiss: Any, queries: NDArray[np.float32], passages: NDArray[np.float32], kept: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Do the scan by faiss, whose selection runs in all threads; what it finds is settled as any scan's."""
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    scores = np.empty((len(queries), 0), dtype=np.float32)
+    indices = np.empty((len(queries), 0), dtype=np.int64)
+    for start, chunk in _chunks(passages, _FAISS_CHUNK):
+        fresh, places = faiss.knn(queries, chunk, min(kept, len(chunk)), metric=faiss.METRIC_INNER_PRODUCT)
+        scores = np.concatenate([scores, fresh], axis=1)
+        indices = np.concatenate([indices, places + start], axis=1)
+        if start:
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :kept]
+            scores, indices = np.take_along_axis(scores, best, axis=1), np.take_along_axis(indices, best, axis=1)
+    return scores, indices
+
+
+@cache
+def _faiss() -> Any:
+    """Return faiss; None where it is not installed."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError:
+        return None
 
 
 def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
