@@ -59,7 +59,8 @@ def command(
 
     from zhihui.encoder import load
     from zhihui.evaluation.stage import during_training
-    from zhihui.training.stage import MODEL, read_history, read_training, train_files
+    from zhihui.training.history import History
+    from zhihui.training.stage import MODEL, read_training, train_files
 
     if preflight:
         from zhihui.training import preflight as before
@@ -92,7 +93,7 @@ def command(
     if as_json:
         typer.echo(to_json({"out": out, "manifest": manifest}, indent=2))
         return
-    history = read_history(out)
+    history = History.read(out)
     counts = manifest.counts
     typer.echo(f"{out / MODEL}: {counts['examples']:,} examples, {counts['steps']:,} steps")
     typer.echo(f"  loss: {history.loss[0][1]:.4f} at first, {history.loss[-1][1]:.4f} at last")

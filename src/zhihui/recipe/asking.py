@@ -7,6 +7,8 @@ from pathlib import Path
 
 from zhihui.errors import require
 from zhihui.recipe import stage
+from zhihui.records import is_beir
+from zhihui.records.beir import check_split
 from zhihui.runs import Manifest
 from zhihui.synthesis.methods import Config, read_book
 from zhihui.synthesis.stage import TRAIN, synth_files
@@ -74,4 +76,32 @@ class Asking(stage.Stage):
             encoder=encoder,
             quarantine=quarantine,
             overwrite=around.overwrite,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskingOfExamples(Asking):
+    """A stage that asks a teacher about examples, or about the judged queries of a retrieval set."""
+
+    templates: stage.Outside | None = None
+    """Folder of own templates; None uses those shipped."""
+    split: str = "train"
+    """Of a retrieval set: whose queries become examples."""
+    quarantine: bool = False
+    """Whether unusable rows are set aside in place of stopping at the first."""
+
+    def check_examples(self, data: Path) -> None:
+        """See that teacher, templates and split are there.
+
+        Raises:
+            InputError: they are not.
+        """
+        self.check_asking(self.templates)
+        if is_beir(data):
+            check_split(data, self.split)
+
+    def synth_examples(self, data: Path, out: Path, config: Config, around: stage.Surroundings) -> Manifest:
+        """Do the work as a stage in the folder `out`."""
+        return self.synth(
+            data, out, config, around, templates=self.templates, split=self.split, quarantine=self.quarantine
         )

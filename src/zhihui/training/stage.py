@@ -136,11 +136,6 @@ def _beside(processes: Processes, trained: Callable[[Path], object]) -> Manifest
     return cast("Manifest", processes.from_first())
 
 
-def read_history(out: Path) -> History:
-    """Read what a finished run measured."""
-    return History.read(out)
-
-
 def read_training(data: Path, rejects: RejectLog | None) -> list[Example]:
     """Read the examples of a file or folder, or of a BEIR folder's split `train`.
 

@@ -6,24 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zhihui.recipe import stage
-from zhihui.recipe.asking import Asking
-from zhihui.records import is_beir
-from zhihui.records.beir import check_split
+from zhihui.recipe.asking import AskingOfExamples
 from zhihui.runs import Manifest
 from zhihui.synthesis import RewriteConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage(RewriteConfig, Asking):
+class Stage(RewriteConfig, AskingOfExamples):
     """Rewrite queries."""
 
     data: stage.Examples
-    templates: stage.Outside | None = None
-    """Folder of own templates; None uses those shipped."""
-    split: str = "train"
-    """Of a retrieval set: whose queries become examples."""
-    quarantine: bool = False
-    """Whether unusable rows are set aside in place of stopping at the first."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,18 +23,8 @@ class Stage(RewriteConfig, Asking):
 
     def check(self) -> None:
         """See that teacher, templates and split are there."""
-        self.check_asking(self.templates)
-        if is_beir(self.data):
-            check_split(self.data, self.split)
+        self.check_examples(self.data)
 
     def run(self, out: Path, around: stage.Surroundings) -> Manifest:
         """Rewrite."""
-        return self.synth(
-            self.data,
-            out,
-            stage.part_of(RewriteConfig, self),
-            around,
-            templates=self.templates,
-            split=self.split,
-            quarantine=self.quarantine,
-        )
+        return self.synth_examples(self.data, out, stage.part_of(RewriteConfig, self), around)
