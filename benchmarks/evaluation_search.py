@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import hardware
+from common import hardware, peak_memory
 from numpy.typing import NDArray
 
 from zhihui import progress
@@ -121,8 +120,7 @@ def work(job: dict[str, Any]) -> dict[str, float]:
     run: Callable[..., tuple[float, float, NDArray[np.int64]]] = {"zhihui": ours, "mteb": peer}[job["who"]]
     seconds, cpu, first = run(queries, passages)
     np.save(folder / f"{job['who']}.npy", first)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "peak_gb": round(peak, 3)}
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "peak_gb": round(peak_memory() / 1e9, 3)}
 
 
 def ours(queries: Any, passages: Any) -> tuple[float, float, NDArray[np.int64]]:

@@ -20,7 +20,6 @@ import argparse
 import gc
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import corpus, hardware
+from common import corpus, hardware, peak_memory
 from encoding import fresh_encoder
 
 from zhihui import progress
@@ -206,7 +205,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     run: Callable[[dict[str, Any], Clock], float] = {"zhihui": ours, "peer": peer, "curve": ours_curve}[job["who"]]
     clock = Clock()
     loss = run(job, clock)
-    return {"loss": loss, "peak_gb": resident(), **clock.taken()}
+    return {"loss": loss, "peak_gb": round(peak_memory() / 1e9, 3), **clock.taken()}
 
 
 class Clock:
@@ -214,7 +213,7 @@ class Clock:
 
     def begin(self) -> None:
         """Note where training begins."""
-        self.idle = resident()
+        self.idle = round(peak_memory() / 1e9, 3)
         self.start, self.cpu = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
@@ -228,13 +227,6 @@ class Clock:
             "cpu_seconds": round(self.cpu_stop - self.cpu, 3),
             "peak_before_gb": self.idle,
         }
-
-
-def resident() -> float:
-    """Return the most memory this process ever held, in GB."""
-    return round(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 3
-    )
 
 
 def ours(job: dict[str, Any], clock: Clock) -> float:

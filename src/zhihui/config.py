@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -64,6 +64,21 @@ class _OnceEach(yaml.SafeLoader):
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: {key} is given twice; keep one")
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def read_settings(owner: type[T], file: Path | None, words: Sequence[str] | None) -> T:
+    """Build a config from a YAML file, if one is given, with KEY=VALUE words laid over it.
+
+    Raises:
+        InputError: as `read_yaml`, `with_words` and `from_mapping` say.
+    """
+    given = with_words(read_yaml(file) if file else {}, words or [])
+    return from_mapping(owner, given, where=str(file) if file else "settings")
+
+
+def to_yaml(settings: Any) -> str:
+    """Return all settings of a config as YAML, in their order."""
+    return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
 
 
 def with_words(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

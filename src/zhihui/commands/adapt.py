@@ -31,20 +31,15 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
 ) -> None:
     """Adapt a decoder to bidirectional attention on raw text, before it is trained on examples."""
-    from dataclasses import asdict
-
-    import yaml
-
     from zhihui import progress
-    from zhihui.config import from_mapping, read_yaml, with_words
+    from zhihui.config import read_settings, to_yaml
     from zhihui.runs import to_json
     from zhihui.training.adapt import MODEL, AdaptConfig, adapt_files
 
     progress.quiet(as_json)
-    given = with_words(read_yaml(config) if config else {}, settings or [])
-    wanted = from_mapping(AdaptConfig, given, where=str(config) if config else "settings")
+    wanted = read_settings(AdaptConfig, config, settings)
     if show:
-        typer.echo(yaml.safe_dump(asdict(wanted), sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(to_yaml(wanted), nl=False)
         return
 
     from zhihui.encoder import load

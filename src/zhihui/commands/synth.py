@@ -149,12 +149,8 @@ def carry_out(
     device: str | None = None,
 ) -> None:
     """Do what the options of `zhihui synth` and `zhihui refine` ask for."""
-    from dataclasses import asdict
-
-    import yaml
-
     from zhihui import progress
-    from zhihui.config import from_mapping, read_yaml, with_words
+    from zhihui.config import read_settings, to_yaml
     from zhihui.errors import InputError
     from zhihui.synthesis.methods import METHODS
     from zhihui.synthesis.stage import check_data, check_model, synth_files
@@ -162,10 +158,9 @@ def carry_out(
     from zhihui.synthesis.teachers import record as write_answers
 
     progress.quiet(as_json)
-    given = with_words(read_yaml(config) if config else {}, settings or [])
-    wanted: Config = from_mapping(METHODS[method].config, given, where=str(config) if config else "settings")
+    wanted: Config = read_settings(METHODS[method].config, config, settings)
     if show:
-        typer.echo(yaml.safe_dump(asdict(wanted), sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(to_yaml(wanted), nl=False)
         return
     check_data(wanted, given=data is not None)
     check_model(wanted, given=model is not None)

@@ -40,21 +40,17 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
 ) -> None:
     """Train a model; a run that was killed goes on from its last checkpoint (save_steps)."""
-    from dataclasses import asdict
     from functools import partial
 
-    import yaml
-
     from zhihui import progress
-    from zhihui.config import from_mapping, read_yaml, with_words
+    from zhihui.config import read_settings, to_yaml
     from zhihui.runs import to_json
     from zhihui.training.config import TrainConfig
 
     progress.quiet(as_json)
-    given = with_words(read_yaml(config) if config else {}, settings or [])
-    wanted = from_mapping(TrainConfig, given, where=str(config) if config else "settings")
+    wanted = read_settings(TrainConfig, config, settings)
     if show:
-        typer.echo(yaml.safe_dump(asdict(wanted), sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(to_yaml(wanted), nl=False)
         return
 
     from zhihui.encoder import load
