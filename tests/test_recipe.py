@@ -90,7 +90,7 @@ TRAIN = {"data": "rows.jsonl", "model": "org/model"}
         (recipe(train={**TRAIN, "epochs": 0}), "train: epochs 0 is too few; use at least 1"),
         (recipe(train={**TRAIN, "loss": {"hardnes": "none"}}), "did you mean loss.hardness?"),
         (recipe(train={**TRAIN, "loss": {"temperature": 2}}), "train: loss: temperature 2.0 is out of range"),
-        (recipe(build={"data": "set", "shape": "huge"}), "build: shape 'huge' is unknown; choose one of tiny, nano"),
+        (recipe(build={"data": "set", "shape": "huge"}), "build: shape 'huge' is unknown; choose "),
         (recipe(evaluate={"sets": []}), "evaluate: sets is empty; name at least one"),
         (recipe(evaluate={"sets": ["set"], "baseline": "none"}), "nothing to measure; name a model"),
         (recipe(evaluate={"sets": ["set"], "models": {"bm25": "m"}}), "bm25 is the name of another system"),
@@ -153,7 +153,7 @@ def test_words_go_over_the_file(folder):
 def test_every_stage_says_what_it_gives_and_shares_no_setting_with_its_config():
     for name in STAGES:
         kind = stage_named(name)
-        assert kind.gives[0] in ("passages", "examples", "set", "model", "vectors", "results")
+        assert kind.gives[0] in ("passages", "examples", "set", "sets", "model", "vectors", "index", "results")
         parents = [base for base in kind.__mro__[1:] if hasattr(base, "__dataclass_fields__")]
         own = set(kind.__annotations__)
         assert own, f"{name} has no input"

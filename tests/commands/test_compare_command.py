@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+import hub_mirror
 
 from zhihui import progress
 from zhihui.encoder import EncoderSettings, build
@@ -89,6 +94,59 @@ def test_slices_and_curves_print_and_write(zhihui, data, model, tmp_path):
     assert (tmp_path / "c" / "report.html").is_file()
 
 
+@pytest.fixture
+def mirror(tmp_path):
+    """T2Retrieval, in which a passage with the query's id does not count, and DuRetrieval, in which it does."""
+    folder = tmp_path / "mirror"
+    return hub_mirror.newer(hub_mirror.older(folder, "T2Retrieval"), "DuRetrieval", form="jsonl")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_texts_of_a_task_come_from_its_mirror(zhihui, mirror, data, tmp_path):
+    tasks = ("--task", "T2Retrieval", "--data-dir", mirror)
+    assert zhihui("eval", *tasks, "--data", data, "--out", tmp_path / "a").status == 0
+    plain = zhihui("eval", "compare", tmp_path / "a", "--out", tmp_path / "plain")
+    assert plain.status == 0, plain.err
+    shown = zhihui("eval", "compare", tmp_path / "a", "--mirror", mirror, "--data", data, "--out", tmp_path / "b")
+    assert shown.status == 0, shown.err
+    pages = {name: (tmp_path / name / "report.html").read_text(encoding="utf-8") for name in ("plain", "b")}
+    for texts in (hub_mirror.QUERIES, QUERIES):
+        assert any(text in pages["b"] for text in texts.values())
+        assert not any(text in pages["plain"] for text in texts.values())
+    assert "Ids stand for" in pages["plain"]
+    assert "Ids stand for" not in pages["b"]
+    other = hub_mirror.older(tmp_path / "other", "T2Retrieval", corpus={**hub_mirror.PASSAGES, "1": "另一段"})
+    (tmp_path / "none").mkdir()
+    for given, message in (
+        (other, "other: holds another version of T2Retrieval than was measured; leave out --mirror"),
+        (tmp_path / "none", "T2Retrieval"),
+        (tmp_path / "nowhere", "nowhere: no such folder"),
+    ):
+        done = zhihui("eval", "compare", tmp_path / "a", "--mirror", given, "--out", tmp_path / "refused")
+        assert (done.status, done.err.count("\n")) == (2, 1), done.err
+        assert message in done.err
+    assert not (tmp_path / "refused").exists()
+
+
+def test_slices_and_curves_of_a_task_leave_out_the_passage_with_the_querys_id(zhihui, mirror, model, tmp_path):
+    found = {}
+    for task in ("T2Retrieval", "DuRetrieval"):
+        chosen = ("--task", task, "--data-dir", mirror, "--json")
+        slices = zhihui("eval", "slices", *chosen, "--out", tmp_path / f"slices-{task}")
+        assert slices.status == 0, slices.err
+        asked = ("--instruction", "问", "--device", "cpu")  # the tasks' own would fill the model's 32 tokens
+        curves = zhihui("eval", "curves", model, *chosen, *asked, "--out", tmp_path / f"curves-{task}")
+        assert curves.status == 0, curves.err
+        found[task] = json.loads(slices.out), json.loads(curves.out)
+        assert {(one["set_name"], one["split"]) for one in found[task]} == {(task, "dev")}
+    dropped, kept = found["T2Retrieval"], found["DuRetrieval"]
+    for left, all_of_it in zip(dropped[0]["slices"], kept[0]["slices"], strict=True):
+        pair = [one["scores"]["bm25"]["value"]["value"] for one in (left, all_of_it)]
+        if left["name"] in ("all queries", "small talk"):
+            assert pair[0] > pair[1], f"{left['name']}: query 5 finds passage 5 before its answer, where it counts"
+    assert dropped[1]["points"][0]["value"]["value"] > kept[1]["points"][0]["value"]["value"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,10 +155,16 @@ def test_slices_and_curves_print_and_write(zhihui, data, model, tmp_path):
         (("compare", "small", "--json", "--markdown"), "--json and --markdown exclude each other"),
         (("slices", "--data", "small", "--baseline", "none"), "nothing to measure; name a model"),
         (("slices", "--data", "small", "--split", "dev"), "small: no split 'dev'; there are: test"),
+        (("slices",), "one set is measured, and none is named; give data, a BEIR folder, or a task of C-MTEB"),
+        (("curves", "tiny", "--data", "small", "--task", "T2Retrieval"), "both small and T2Retrieval are named"),
+        (("slices", "--task", "all"), "one set is measured, and all are 8; name one, such as T2Retrieval"),
+        (("curves", "tiny", "--task", "T2Retreival"), "task 'T2Retreival' is unknown; did you mean T2Retrieval?"),
+        (("slices", "--data", "small", "--data-dir", "small"), "name a task in place of data"),
+        (("slices", "--task", "T2Retrieval", "--data-dir", "small"), "T2Retrieval"),
         (("curves", "tiny", "--data", "small", "--dimensions", "4"), "dimensions 4 is too short"),
         (("curves", "tiny", "--data", "small", "--dimensions", "512"), "dimensions 512 is more than the model's 64"),
     ],
-    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else None,
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
 def test_mistakes_are_one_line_and_leave_nothing(zhihui, data, model, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -113,4 +177,4 @@ def test_mistakes_are_one_line_and_leave_nothing(zhihui, data, model, tmp_path, 
 
 def test_help_of_eval_names_its_variants(zhihui):
     assert "zhihui eval compare" in " ".join(zhihui("eval", "--help").out.split())
-    assert "Usage: zhihui eval slices" in " ".join(zhihui("eval", "slices", "--help").out.split())
+    assert "zhihui eval slices [OPTIONS]" in " ".join(zhihui("eval", "slices", "--help").out.split())

@@ -80,7 +80,7 @@ def test_a_fresh_model_is_what_it_says(bidirectional, dtype):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("qwen3-8b", SENTENCES), "shape 'qwen3-8b' is unknown; choose one of tiny, nano, qwen2-0.5b"),
+        (("qwen3-8b", SENTENCES), "shape 'qwen3-8b' is unknown; choose one of tiny, micro, nano, qwen2-0.5b"),
         (("tiny", []), "needs texts to train its tokenizer on"),
     ],
 )

@@ -18,6 +18,7 @@ from zhihui.evaluation.curves import (
     signs_of,
 )
 from zhihui.evaluation.curves_stage import curves_files, headline
+from zhihui.evaluation.sets import one_set
 from zhihui.records import write_beir
 
 
@@ -121,7 +122,7 @@ def test_whole_vectors_are_measured_even_where_only_small_ones_are_asked_for(tin
 def test_the_stage_writes_a_page_a_table_and_json(tiny, encoder, tmp_path):
     write_beir(tmp_path / "tiny", tiny)
     config = CurvesConfig(dimensions=(32,))
-    curves_files(tmp_path / "tiny", tmp_path / "out", encoder, config)
+    curves_files(one_set(tmp_path / "tiny", None, None, split="test"), tmp_path / "out", encoder, config)
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "nDCG@10 by bytes a vector" in page.text
     assert page.tags.count("polyline") == 4
@@ -129,4 +130,4 @@ def test_the_stage_writes_a_page_a_table_and_json(tiny, encoder, tmp_path):
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert table.splitlines()[2].startswith("| float32 | 64 | 256 | ")
     assert len(table.splitlines()) == 2 + 8
-    assert curves_files(tmp_path / "tiny", tmp_path / "out", encoder, config).reused
+    assert curves_files(one_set(tmp_path / "tiny", None, None, split="test"), tmp_path / "out", encoder, config).reused

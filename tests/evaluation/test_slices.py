@@ -7,14 +7,17 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pages import Page
 
 from zhihui.errors import InputError
 from zhihui.evaluation import Bm25System, DenseSystem, evaluate, interval, paired_difference
 from zhihui.evaluation import slices_texts as texts
+from zhihui.evaluation.sets import one_set
 from zhihui.evaluation.slices import count_truncation, measure_slices
 from zhihui.evaluation.slices_stage import headline, slices_files
+from zhihui.ranking import TopK
 from zhihui.records import Passage, RetrievalSet, write_beir
 from zhihui.runs import read_json
 
@@ -124,6 +127,30 @@ def test_terciles_share_the_queries_by_length(tiny):
     assert weighted == pytest.approx(found["all queries"].scores["bm25"].value.value)
 
 
+class InOrder:
+    """A system that finds the passages in the order of the corpus."""
+
+    name = fingerprint = "in order"
+
+    def rank(self, data, query_ids, k):
+        found = TopK.empty(len(query_ids), k)
+        filled = min(k, len(data.corpus))
+        found.indices[:, :filled] = np.arange(filled)
+        found.scores[:, :filled] = -np.arange(filled)
+        return found
+
+
+@pytest.mark.parametrize("ignore", [False, True], ids=["counted", "ignored"])
+def test_a_passage_with_the_querys_id_makes_room_for_the_eleventh(ignore):
+    corpus = {f"d{number}": Passage(f"第{number}段") for number in range(12)}
+    data = RetrievalSet(name="own", corpus=corpus, queries={"d3": "茶叶怎么放"}, qrels={"test": {"d3": {"d10": 1}}})
+    found = measure_slices(data, "test", [InOrder()], ignore_identical_ids=ignore)
+    expected = evaluate(data, "test", [InOrder()], k=100, ignore_identical_ids=ignore).systems[0]
+    for one in found.slices:
+        assert one.scores["in order"].value.value == expected.scores["ndcg_at_10"][0]
+    assert (expected.scores["ndcg_at_10"][0] > 0) == ignore
+
+
 def test_the_seed_decides_the_changes(tiny):
     examples = [
         [one.example for one in measure_slices(tiny, "test", [Bm25System()], seed=seed).slices] for seed in (0, 0, 1)
@@ -165,7 +192,7 @@ def test_the_headline_names_what_costs_most(tiny, encoder):
 def test_the_stage_writes_a_page_a_table_and_json(tiny, encoder, tmp_path):
     evil = {key: f"{text}<b>" for key, text in tiny.queries.items()}
     write_beir(tmp_path / "tiny", RetrievalSet(name="tiny", corpus=tiny.corpus, queries=evil, qrels=tiny.qrels))
-    manifest = slices_files(tmp_path / "tiny", tmp_path / "out", {"m": encoder})
+    manifest = slices_files(one_set(tmp_path / "tiny", None, None, split="test"), tmp_path / "out", {"m": encoder})
     assert manifest.counts["systems"] == 2
     results = read_json(tmp_path / "out" / "results.json")
     assert [one["name"] for one in results["slices"]][:2] == ["all queries", "short queries"]
@@ -175,10 +202,10 @@ def test_the_stage_writes_a_page_a_table_and_json(tiny, encoder, tmp_path):
     assert "small talk" in page.text
     assert "泡绿茶的水要多热<b>" in page.text
     assert page.tags.count("svg") == 1
-    again = slices_files(tmp_path / "tiny", tmp_path / "out", {"m": encoder})
+    again = slices_files(one_set(tmp_path / "tiny", None, None, split="test"), tmp_path / "out", {"m": encoder})
     assert again.reused
     with pytest.raises(InputError, match="no split 'dev'"):
-        slices_files(tmp_path / "tiny", tmp_path / "none", {"m": encoder}, split="dev")
+        slices_files(one_set(tmp_path / "tiny", None, None, split="dev"), tmp_path / "none", {"m": encoder})
 
 
 def test_a_set_of_other_writing_has_no_changes_that_need_chinese():

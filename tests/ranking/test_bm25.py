@@ -83,3 +83,27 @@ def test_settings_out_of_bounds_are_refused(settings):
 def test_k_below_one_is_refused():
     with pytest.raises(InputError, match="k is 0"):
         BM25(PASSAGES).search(["红茶"], 0)
+
+
+def test_a_saved_index_is_the_same(tmp_path):
+    index = BM25(PASSAGES, k1=0.9, b=0.4, stop_words={"怎么"})
+    index.save(tmp_path / "index")
+    found, wanted = BM25.load(tmp_path / "index").search(QUERIES, 5), index.search(QUERIES, 5)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+    assert len(BM25.load(tmp_path / "index")) == len(PASSAGES)
+    assert BM25.load(tmp_path / "index").search(["怎么"], 5).indices.max() == -1
+
+
+def test_a_saved_index_without_a_word_finds_nothing(tmp_path):
+    BM25(["！！！"]).save(tmp_path)
+    assert BM25.load(tmp_path).search(QUERIES, 1).indices.max() == -1
+
+
+def test_passages_that_are_not_allowed_are_not_listed():
+    index = BM25(PASSAGES)
+    allowed = np.array([False, True, True, True, True])
+    assert index.search(["红茶"], 5).indices[0].tolist()[:2] == [3, 0]
+    found = index.search(["红茶"], 5, allowed=allowed)
+    assert found.indices[0].tolist() == [3, -1, -1, -1, -1]
+    assert found.scores[0, 0] == index.search(["红茶"], 5).scores[0, 0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhihui.errors import InputError
-from zhihui.ranking import bf16, exact
+from zhihui.ranking import bf16, exact, products
 
 
 def naive(queries, passages, k):
@@ -27,15 +27,17 @@ def check(found, queries, passages, k):
     assert np.isneginf(found.scores[:, filled:]).all()
 
 
-@pytest.fixture(scope="module", params=["own", "faiss"], autouse=True)
-def scanner(request):
-    """Who scans in float32 on a CPU; only faiss's part of the answer may differ, and never the answer."""
-    usual = exact._WORTH_FAISS, exact._FAISS_CHUNK
-    if request.param == "faiss":
-        pytest.importorskip("faiss")
-        exact._WORTH_FAISS, exact._FAISS_CHUNK = 0, 16
+@pytest.fixture(scope="module", params=["in slices", "whole"], autouse=True)
+def multiplier(request):
+    """How dimensions are summed in float32 on a CPU, with SciPy or without it; never may the answer differ."""
+    usual = products.sgemm, products.SLICE
+    if request.param == "in slices":
+        pytest.importorskip("scipy")
+        products.SLICE = 4
+    else:
+        products.sgemm = lambda: None
     yield
-    exact._WORTH_FAISS, exact._FAISS_CHUNK = usual
+    products.sgemm, products.SLICE = usual
 
 
 @settings(max_examples=200, deadline=None)
@@ -68,7 +70,8 @@ def test_equals_the_naive_search(seed, queries, passages, dimensions, k, query_c
     check(exact.search(q, p, k, query_chunk=query_chunk, passage_chunk=passage_chunk), q, p, k)
 
 
-def test_order_is_the_same_for_any_chunks_in_high_dimensions():
+def test_order_is_the_same_for_any_chunks_in_high_dimensions(monkeypatch):
+    monkeypatch.setattr(products, "SLICE", 300)
     random = np.random.default_rng(0)
     q = random.normal(size=(20, 1024)).astype(np.float32)
     p = random.normal(size=(300, 1024)).astype(np.float32)[random.integers(0, 300, 2000)]

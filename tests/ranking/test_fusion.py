@@ -32,6 +32,18 @@ def test_constant_and_k():
     assert fused.indices.tolist() == [[1]]
 
 
+def test_weights_multiply_what_a_rank_brings():
+    rankings = [ranking([7, 2]), ranking([2, 9])]
+    fused = reciprocal_rank_fusion(rankings, 3, weights=(0.5, 3))
+    assert fused.indices.tolist() == [[2, 9, 7]]
+    np.testing.assert_allclose(fused.scores[0], [0.5 / 62 + 3 / 61, 3 / 62, 0.5 / 61], rtol=1e-6)
+    one = reciprocal_rank_fusion(rankings, 3, weights=(1, 1))
+    assert one.scores.tolist() == reciprocal_rank_fusion(rankings, 3).scores.tolist()
+    for weights in ((1,), (1, -1), (0, 0), (1, float("nan"))):
+        with pytest.raises(InputError, match="give one of 0 or more for each of 2 rankings"):
+            reciprocal_rank_fusion(rankings, 3, weights=weights)
+
+
 def test_the_order_of_the_rankings_changes_nothing():
     random = np.random.default_rng(0)
     rankings = [ranking(*(random.permutation(40)[:30] for _ in range(20))) for _ in range(5)]

@@ -47,6 +47,14 @@ def test_a_draw_keeps_the_order_and_depends_on_the_seed_alone(places, tmp_path):
     assert found == queries(tmp_path / "two") != queries(tmp_path / "three")
 
 
+def test_all_can_become_one_data_set(places, tmp_path):
+    gather_files(places, tmp_path / "own", GatherConfig())
+    gather_files(places, tmp_path / "one", GatherConfig(source="all"))
+    assert {example.source for example in read_examples(tmp_path / "own" / "train.jsonl")} == {None, "set"}
+    assert {example.source for example in read_examples(tmp_path / "one" / "train.jsonl")} == {"all"}
+    assert queries(tmp_path / "one") == queries(tmp_path / "own")
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [(0, "rows is 0; take at least 1"), (20, "rows is 20, and there are 19 examples; take fewer")],

@@ -22,6 +22,9 @@ VERBS = (
     "train",
     "eval",
     "encode",
+    "index",
+    "search",
+    "serve",
     "export",
     "convert",
     "stats",
@@ -29,17 +32,20 @@ VERBS = (
 )
 """In the order of `zhihui --help`. The module of `eval` is `evaluate`: Python keeps the short name for itself."""
 
-VARIANTS = {"eval": ("compare", "slices", "curves")}
+VARIANTS = {"eval": ("compare", "slices", "curves", "ablation"), "index": ("export",)}
 """Words that as the first argument of a verb make it another command, of the module of that name."""
 
-_MODULE = {"eval": "evaluate"}
+_MODULE = {"eval": "evaluate", "index export": "index_export"}
 
 
 def register(app: typer.Typer) -> None:
     """Add every verb to the command line; a verb's help is its function's docstring."""
     for verb in VERBS:
         module = import_module(f"zhihui.commands.{_MODULE.get(verb, verb)}")
-        variants = {word: import_module(f"zhihui.commands.{word}") for word in VARIANTS.get(verb, ())}
+        variants = {
+            word: import_module(f"zhihui.commands.{_MODULE.get(f'{verb} {word}', word)}")
+            for word in VARIANTS.get(verb, ())
+        }
         if not variants:
             app.command(name=verb)(module.command)
             continue

@@ -10,7 +10,12 @@ import typer
 
 def command(
     model: Annotated[str, typer.Argument(help="Folder or hub id of an embedding model.", metavar="MODEL")],
-    data: Annotated[Path, typer.Option("--data", help="BEIR folder.")],
+    data: Annotated[Path | None, typer.Option("--data", help="BEIR folder.")] = None,
+    task: Annotated[str | None, typer.Option(help="A task of C-MTEB in its place, such as T2Retrieval.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Local mirror of the task's data set, in the hub's layouts; by default it is fetched."),
+    ] = None,
     dimensions: Annotated[
         list[int] | None,
         typer.Option(
@@ -20,12 +25,12 @@ def command(
     rescored: Annotated[
         int, typer.Option(help="Binary: the nearest passages whose order is found anew by the query's own numbers.")
     ] = 100,
-    split: Annotated[str, typer.Option(help="Judgements to measure on, those of qrels/SPLIT.tsv.")] = "test",
+    split: Annotated[str, typer.Option(help="Judgements of a BEIR set, those of qrels/SPLIT.tsv.")] = "test",
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default one under runs/ for each set and model.")
     ] = None,
     instruction: Annotated[
-        str | None, typer.Option(help="The task in words, in place of the model's own query prompt.")
+        str | None, typer.Option(help="The task in words, in place of the task's own and the model's query prompt.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if any.")] = None,
@@ -37,17 +42,17 @@ def command(
     from zhihui.encoder import load
     from zhihui.evaluation.curves import CurvesConfig
     from zhihui.evaluation.curves_stage import REPORT, RESULTS, curves_files
-    from zhihui.records.beir import check_split
+    from zhihui.evaluation.sets import one_set
     from zhihui.runs import fingerprint, read_json, to_json
 
     progress.quiet(as_json)
     config = CurvesConfig(dimensions=tuple(dimensions or ()), rescored=rescored, seed=seed)
-    check_split(data, split)
+    measured = one_set(data, task, data_dir, split=split)
     encoder = load(model, device=device)
     config.lengths(encoder.dimension)
-    made = [str(data.resolve()), split, instruction, config, encoder.fingerprint]
+    made = [measured.name, measured.fingerprint, measured.split, instruction, config, encoder.fingerprint]
     target = out or Path("runs") / f"curves-{fingerprint(made)[:10]}"
-    curves_files(data, target, encoder, config, split=split, instruction=instruction, overwrite=overwrite)
+    curves_files(measured, target, encoder, config, instruction=instruction, overwrite=overwrite)
     results = read_json(target / RESULTS)
     if as_json:
         typer.echo(to_json({"out": target, **results}, indent=2))

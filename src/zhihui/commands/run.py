@@ -133,9 +133,13 @@ def _show_outcomes(out: Path, outcomes: list[Outcome]) -> None:
         table.add_row(escape(one.name), one.stage, one.state, seconds, escape(_counts(one.counts)))
     console = Console(highlight=False)
     console.print(table)
+    ablations = [one for one in outcomes if one.stage == "ablate" and one.state != "not run"]
     for one in outcomes:
-        if one.stage == "evaluate" and one.state != "not run":
+        # Of an ablation's hundred measurements the comparison says it all.
+        if one.stage == "evaluate" and one.state != "not run" and not ablations:
             _show_results(one)
+    for one in ablations:
+        _show_ablation(one)
     console.print(f"{out}: a folder for each stage, recipe.yaml with all settings", markup=False, soft_wrap=True)
 
 
@@ -148,6 +152,13 @@ def _show_results(one: Outcome) -> None:
     assert manifest is not None, "the stage is done"
     systems = manifest.config["systems"]  # in the order to show
     print_table({name: results[name] for name in systems}, f"{one.name}, with 95% intervals")
+
+
+def _show_ablation(one: Outcome) -> None:
+    from zhihui.evaluation.ablation_stage import REPORT, TABLE
+
+    typer.echo((one.folder / TABLE).read_text(encoding="utf-8"), nl=False)
+    typer.echo(f"report: {one.folder / REPORT}")
 
 
 def _counts(counts: dict[str, Any]) -> str:

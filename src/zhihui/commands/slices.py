@@ -11,17 +11,22 @@ from zhihui.commands.evaluate import Baseline
 
 
 def command(
-    data: Annotated[Path, typer.Option("--data", help="BEIR folder.")],
     models: Annotated[
         list[str] | None, typer.Argument(help="Folders or hub ids of embedding models.", metavar="[MODEL]...")
     ] = None,
-    split: Annotated[str, typer.Option(help="Judgements to measure on, those of qrels/SPLIT.tsv.")] = "test",
+    data: Annotated[Path | None, typer.Option("--data", help="BEIR folder.")] = None,
+    task: Annotated[str | None, typer.Option(help="A task of C-MTEB in its place, such as T2Retrieval.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Local mirror of the task's data set, in the hub's layouts; by default it is fetched."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Judgements of a BEIR set, those of qrels/SPLIT.tsv.")] = "test",
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default one under runs/ for each set and choice of models.")
     ] = None,
     baseline: Annotated[Baseline, typer.Option(help="Measure BM25 over Chinese words too.")] = Baseline.BM25,
     instruction: Annotated[
-        str | None, typer.Option(help="The task in words, in place of the models' own query prompt.")
+        str | None, typer.Option(help="The task in words, in place of the task's own and the models' query prompt.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the changes and of the bootstrap.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if any.")] = None,
@@ -32,27 +37,35 @@ def command(
     from zhihui import progress
     from zhihui.encoder import load
     from zhihui.errors import InputError
+    from zhihui.evaluation.sets import check_one_set, one_set
     from zhihui.evaluation.slices_stage import REPORT, RESULTS, slices_files
-    from zhihui.records.beir import check_split
     from zhihui.runs import fingerprint, read_json, to_json
 
     progress.quiet(as_json)
-    check_split(data, split)
+    check_one_set(data, task, data_dir, split=split)
     if not models and baseline is Baseline.NONE:
         raise InputError("nothing to measure; name a model, or leave out --baseline none")
+    measured = one_set(data, task, data_dir, split=split)
     encoders = [load(model, device=device) for model in models or []]
     names = [encoder.name for encoder in encoders]
     if len(set(names)) < len(names) or "bm25" in names:
         names = models or []  # folders of one name are told apart by their paths
     if len(set(names)) < len(names):
         raise InputError(f"a model is given twice ({', '.join(names)}); name each once")
-    made = [str(data.resolve()), split, baseline, instruction, seed, [one.fingerprint for one in encoders]]
+    made = [
+        measured.name,
+        measured.fingerprint,
+        measured.split,
+        baseline,
+        instruction,
+        seed,
+        [one.fingerprint for one in encoders],
+    ]
     target = out or Path("runs") / f"slices-{fingerprint(made)[:10]}"
     slices_files(
-        data,
+        measured,
         target,
         dict(zip(names, encoders, strict=True)),
-        split=split,
         baseline=baseline is Baseline.BM25,
         instruction=instruction,
         seed=seed,

@@ -13,7 +13,9 @@ from typing import Any
 from torch import nn
 
 from zhihui import __version__, progress
+from zhihui.encoder import modeling_terms
 from zhihui.encoder.encoder import Encoder, is_decoder
+from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.errors import InputError
 from zhihui.runs import read_json, replace_folder, write_json
 
@@ -102,7 +104,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 def _check_exportable(encoder: Encoder) -> None:
     model, tokenizer = type(encoder.backbone), encoder.tokenizer
     ours = model.__module__.startswith("transformers_modules.") and model.__module__.endswith(f".{MODELING}")
-    if not (model.__module__.startswith("transformers.") or ours):
+    if not (model.__module__.startswith("transformers.") or model is TermsModel or ours):
         raise InputError(
             f"{encoder.name}: its code is its own ({model.__module__}.{model.__qualname__}); only a model of "
             "transformers can be exported"
@@ -128,7 +130,10 @@ def _write_backbone(encoder: Encoder, folder: Path) -> None:
     if family is not None:
         # Servers choose their own implementation by this name, and know none of ours.
         config["architectures"] = [family]
-    if has_code(encoder):
+    if isinstance(encoder.backbone, TermsModel):
+        shutil.copyfile(modeling_terms.__file__, folder / "modeling_terms.py")
+        config["auto_map"] = {"AutoConfig": "modeling_terms.TermsConfig", "AutoModel": "modeling_terms.TermsModel"}
+    elif has_code(encoder):
         source = (Path(__file__).parent / f"{MODELING}.py").read_text(encoding="utf-8")
         stock = f"import {OPENED['qwen2']} as Base"
         assert source.count(stock) == 1, "the class to open is named in one place"
@@ -140,9 +145,9 @@ def _write_backbone(encoder: Encoder, folder: Path) -> None:
 
 
 def has_code(encoder: Encoder) -> bool:
-    """Tell whether an export of this model brings code, which opens its attention where config.json alone does not."""
+    """Tell whether an export of this model brings code: its own, or what opens its attention in older transformers."""
     config = encoder.backbone.config
-    return config.model_type in OPENED and not encoder.is_causal
+    return isinstance(encoder.backbone, TermsModel) or (config.model_type in OPENED and not encoder.is_causal)
 
 
 def _older_names(config: dict[str, Any]) -> dict[str, Any]:
@@ -264,6 +269,7 @@ def usage_card(encoder: Encoder, name: str) -> str:
         dense=encoder.dense is not None,
         family=config.model_type,
         attention="causal" if encoder.is_causal else "bidirectional",
+        own_code=isinstance(encoder.backbone, TermsModel),
         needs_code=has_code(encoder),
         needs_current=is_decoder(config) and not encoder.is_causal and not has_code(encoder),
         parameters=sum(p.numel() for p in encoder.parameters()),

@@ -35,12 +35,13 @@ class Shape:
 
 SHAPES: dict[str, Shape] = {
     "tiny": Shape(hidden=64, layers=2, heads=4, kv_heads=4, inner=128, vocabulary=2048, whole_vocabulary=False),
+    "micro": Shape(hidden=128, layers=2, heads=4, kv_heads=4, inner=256, vocabulary=8192, whole_vocabulary=False),
     "nano": Shape(hidden=256, layers=2, heads=8, kv_heads=8, inner=512, vocabulary=16384, whole_vocabulary=False),
     "qwen2-0.5b": Shape(hidden=896, layers=24, heads=14, kv_heads=2, inner=4864, vocabulary=151936),
     "qwen2-1.5b": Shape(hidden=1536, layers=28, heads=12, kv_heads=2, inner=8960, vocabulary=151936),
     "qwen2-7b": Shape(hidden=3584, layers=28, heads=28, kv_heads=4, inner=18944, vocabulary=152064),
 }
-"""`tiny` for tests, `nano` for a laptop, and the published sizes of Qwen2."""
+"""`tiny` for tests, `micro` for ablations, `nano` for a laptop, and the published sizes of Qwen2."""
 
 
 def build(
@@ -56,8 +57,8 @@ def build(
 ) -> Encoder:
     """Build an untrained encoder.
 
-    Shapes with as many key-value heads as heads (`tiny`, `nano`) begin as a weighted bag of tokens, which already
-    retrieves (see `init_as_bag_of_tokens`); the others begin with the usual normal distribution.
+    Shapes with as many key-value heads as heads (`tiny`, `micro`, `nano`) begin as a weighted bag of tokens, which
+    already retrieves (see `init_as_bag_of_tokens`); the others begin with the usual normal distribution.
 
     Args:
         shape: a key of `SHAPES`.

@@ -105,6 +105,9 @@ def _resolve(model: str | Path, revision: str | None) -> Path:
 def _load_backbone(container: Container, dtype: str | torch.dtype, attention: str | None, trust: bool) -> Any:
     from transformers import AutoConfig
 
+    from zhihui.encoder.terms import register
+
+    register()
     folder = container.backbone_folder
     wanted = _dtype(dtype)
     try:

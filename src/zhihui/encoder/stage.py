@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +12,8 @@ from zhihui.encoder.export_check import export_checked
 from zhihui.encoder.fresh import SHAPES, build
 from zhihui.encoder.loading import load
 from zhihui.encoder.settings import EncoderSettings, Pooling, query_prompt
+from zhihui.encoder.terms import TERMS
+from zhihui.encoder.terms import build as build_terms
 from zhihui.errors import InputError
 from zhihui.records import is_beir, read_beir, read_examples
 from zhihui.runs import Manifest, run_stage
@@ -25,9 +28,9 @@ class BuildConfig:
     """A fresh model."""
 
     shape: str = "nano"
-    """A key of `SHAPES`."""
+    """A key of `SHAPES`, or `terms` for a model of weighted terms."""
     vocabulary: int | None = None
-    """Most tokens to learn; None for what the amount of text supports."""
+    """Most tokens to learn (terms: most characters to keep); None for what the amount of text supports."""
     attention: Attention = "bidirectional"
     """Which tokens a token sees: all, or those before it."""
     settings: EncoderSettings = field(default_factory=EncoderSettings)
@@ -35,9 +38,27 @@ class BuildConfig:
     """Of the weights."""
 
     def __post_init__(self) -> None:
-        if self.shape not in SHAPES:
-            raise InputError(f"shape {self.shape!r} is unknown; choose one of {', '.join(SHAPES)}")
+        _check_choice("shape", self.shape, (*SHAPES, TERMS))
         _check_choice("attention", self.attention, get_args(Attention))
+        if self.shape == TERMS and self.attention == "causal":
+            raise InputError("attention causal: a model of terms has none, each of its states sees the whole text")
+
+    def build(self, texts: Sequence[str]) -> Encoder:
+        """Build the model on these texts.
+
+        Raises:
+            InputError: no text, or a vocabulary too small.
+        """
+        if self.shape == TERMS:
+            return build_terms(texts, seed=self.seed, settings=self.settings, vocabulary=self.vocabulary)
+        return build(
+            self.shape,
+            texts,
+            seed=self.seed,
+            settings=self.settings,
+            vocabulary=self.vocabulary,
+            bidirectional=self.attention == "bidirectional",
+        )
 
 
 def build_files(
@@ -58,14 +79,7 @@ def build_files(
     """
 
     def work(folder: Path) -> dict[str, Any]:
-        encoder = build(
-            config.shape,
-            _texts(data, split),
-            seed=config.seed,
-            settings=config.settings,
-            vocabulary=config.vocabulary,
-            bidirectional=config.attention == "bidirectional",
-        )
+        encoder = config.build(_texts(data, split))
         return {"tokens": len(encoder.tokenizer), **_write(encoder, folder, MODEL)}
 
     settings = {"build": config, "split": split if is_beir(data) else None}

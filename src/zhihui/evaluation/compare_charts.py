@@ -19,7 +19,8 @@ svg { --ink: #1d1f23; --soft: #5d636d; --faint: #8b919b; --rule: #e3e1dc; --acce
 text { font-size: 11.5px; fill: var(--soft); } .name, .value { fill: var(--ink); font-size: 13px; }
 .value { font-size: 12px; } .axis, .leading { font-weight: 600; } .grid { stroke: var(--rule); }
 .cell { fill: var(--accent); } .bar { fill: currentColor; } .published { fill: var(--faint); opacity: .45; }
-.whisker { stroke: var(--ink); stroke-width: 1.5; }
+.whisker { stroke: var(--ink); stroke-width: 1.5; } .tick { stroke: var(--faint); } circle { fill: currentColor; }
+.reach { stroke: currentColor; stroke-width: 2.5; stroke-linecap: round; opacity: .55; }
 .s1 { color: var(--s1); } .s2 { color: var(--s2); } .s3 { color: var(--s3); }
 .s4 { color: var(--s4); } .s5 { color: var(--s5); } .s6 { color: var(--s6); }
 @media (prefers-color-scheme: dark) {

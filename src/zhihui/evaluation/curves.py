@@ -167,6 +167,7 @@ def measure_curves(
     config: CurvesConfig,
     *,
     instruction: str | None = None,
+    ignore_identical_ids: bool = False,
 ) -> SizeCurves:
     """Measure one model's vectors on a split, cut and stored in every way of the config.
 
@@ -176,6 +177,7 @@ def measure_curves(
         encoder: gives the vectors, once.
         config: what is tried.
         instruction: the task in words for the queries; None takes the encoder's own.
+        ignore_identical_ids: drop a passage that has the query's id from what is found.
 
     Raises:
         InputError: no such split, or a length beyond that of the model's vectors.
@@ -193,7 +195,7 @@ def measure_curves(
         system = StoredVectors(
             cut(queries, length), cut(passages, length), precision=precision, rescored=config.rescored
         )
-        found = evaluate(data, split, [system], k=DEPTH, seed=config.seed)
+        found = evaluate(data, split, [system], k=DEPTH, seed=config.seed, ignore_identical_ids=ignore_identical_ids)
         (result,) = found.systems
         change = None
         if whole is not None:

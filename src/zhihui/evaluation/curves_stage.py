@@ -11,46 +11,51 @@ from zhihui.evaluation.charts import Curve, line_charts
 from zhihui.evaluation.curves import CurvesConfig, SizeCurves, measure_curves
 from zhihui.evaluation.report import markdown_table, render, write_pages
 from zhihui.evaluation.sections import flatten, points
-from zhihui.records import read_beir
+from zhihui.evaluation.sets import MeasuredSet
 from zhihui.runs import Manifest, run_stage, versions
 
 REPORT, RESULTS = "report.html", "results.json"
 
 
 def curves_files(
-    data: Path,
+    measured: MeasuredSet,
     out: Path,
     encoder: TextEncoder,
     config: CurvesConfig,
     *,
-    split: str = "test",
     instruction: str | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Measure what smaller vectors cost; `out` gets results.json, table.md and report.html.
 
     Args:
-        data: BEIR folder.
+        measured: the set, see `zhihui.evaluation.sets.one_set`.
         out: the stage's folder.
         encoder: the model.
         config: what is tried.
-        split: which judgements count.
-        instruction: the task in words for the queries; None takes the model's own.
+        instruction: the task in words for the queries; None takes the set's, or else the model's own.
         overwrite: replace a finished run of other inputs or settings.
 
     Raises:
-        InputError: unusable data, no such split, or a length beyond that of the model's vectors.
+        InputError: `out` is taken, or a length beyond that of the model's vectors.
     """
-    whole = read_beir(data)
-    whole.judged(split)
+    whole, split = measured.data, measured.split
+    instruction = instruction or measured.instruction
     settings = {"curves": config, "split": split, "instruction": instruction}
 
     def work(folder: Path) -> dict[str, Any]:
-        found = measure_curves(whole, split, encoder, config, instruction=instruction)
+        found = measure_curves(
+            whole,
+            split,
+            encoder,
+            config,
+            instruction=instruction,
+            ignore_identical_ids=measured.ignore_identical_ids,
+        )
         write_pages(folder, found, table=_table(found), page=_page(found, settings, encoder.fingerprint))
         return {"queries": len(whole.judged(split)), "points": len(found.points)}
 
-    inputs: dict[str, Path | str] = {"data": data, "model": encoder.fingerprint}
+    inputs: dict[str, Path | str] = {"data": measured.fingerprint, "model": encoder.fingerprint}
     return run_stage("curves", out, work, inputs=inputs, config=settings, overwrite=overwrite)
 
 

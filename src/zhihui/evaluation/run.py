@@ -124,7 +124,7 @@ def evaluate(
     for place, system in enumerate(systems):
         ranking = ranked(system)
         if ignore_identical_ids:
-            ranking = _without_identical(ranking, query_ids, ids)
+            ranking = without_identical(ranking, query_ids, ids)
         if observe is not None:
             observe(system, ranking)
         results.append(
@@ -207,7 +207,7 @@ def _with_parts(systems: Sequence[RetrievalSystem]) -> set[int]:
     return needed
 
 
-def _without_identical(ranking: TopK, query_ids: Sequence[str], ids: Sequence[str]) -> TopK:
+def without_identical(ranking: TopK, query_ids: Sequence[str], ids: Sequence[str]) -> TopK:
     """Return a ranking without the passages that have their query's id; the places after them move up."""
     number = {passage_id: index for index, passage_id in enumerate(ids)}
     own = np.array([number.get(query_id, NONE) for query_id in query_ids], dtype=ranking.indices.dtype)

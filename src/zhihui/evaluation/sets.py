@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zhihui.errors import InputError
-from zhihui.evaluation.cmteb import HubSet, Task
+from zhihui.evaluation.cmteb import HubSet, Task, find_tasks
 from zhihui.evaluation.cmteb_mirror import find_files, read_mirror
 from zhihui.records import RetrievalSet, is_beir, read_beir
+from zhihui.records.beir import check_split
 from zhihui.records.shipped import set_name
 from zhihui.runs import fingerprint, fingerprint_path
 
@@ -99,6 +100,57 @@ def task_sets(tasks: Sequence[Task], mirror: Path | None) -> list[MeasuredSet]:
         _of_task(task, read_mirror(files, task), files.data_set, fingerprint([fingerprint_path(f) for f in files.all]))
         for task, files in found
     ]
+
+
+def one_task(data: Path | None, task: str | None, mirror: Path | None) -> Task | None:
+    """Return the task of C-MTEB that is named; None where `data` names a set of one's own.
+
+    Raises:
+        InputError: both are named or neither, an unknown task, several, or a mirror without a task.
+    """
+    if (data is None) == (task is None):
+        given = "none is" if data is None else f"both {data} and {task} are"
+        raise InputError(f"one set is measured, and {given} named; give data, a BEIR folder, or a task of C-MTEB")
+    if task is None:
+        if mirror is not None:
+            raise InputError(f"data-dir {mirror} is a mirror of C-MTEB's data sets; name a task in place of data")
+        return None
+    found = find_tasks([task])
+    if len(found) > 1:
+        raise InputError(f"one set is measured, and {task} are {len(found)}; name one, such as {found[0].name}")
+    return found[0]
+
+
+def check_one_set(data: Path | None, task: str | None, mirror: Path | None, *, split: str) -> None:
+    """See by the names of files that the set named is there; nothing is read or fetched.
+
+    Raises:
+        InputError: as `one_task`, no such split, or the task is not in the mirror.
+    """
+    named = one_task(data, task, mirror)
+    if data is not None:
+        check_split(data, split)
+    elif named is not None and mirror is not None:
+        find_files(mirror, named)
+
+
+def one_set(data: Path | None, task: str | None, mirror: Path | None, *, split: str) -> MeasuredSet:
+    """Read one set: a BEIR folder, or a task of C-MTEB from a mirror or the hub.
+
+    Args:
+        data: BEIR folder.
+        task: a task's name, in place of `data`.
+        mirror: folder of the tasks' data sets; None fetches them.
+        split: judgements of a BEIR folder; a task has its own.
+
+    Raises:
+        InputError: as `check_one_set` and `task_sets`, or unusable data.
+        MissingExtra: as `task_sets`.
+    """
+    check_one_set(data, task, mirror, split=split)
+    named = one_task(data, task, mirror)
+    (found,) = beir_sets({data.name: data}, split) if data is not None else task_sets([named] if named else [], mirror)
+    return found
 
 
 def _of_task(task: Task, data: RetrievalSet, data_set: HubSet, content: str) -> MeasuredSet:

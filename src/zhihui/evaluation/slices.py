@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from zhihui.errors import InputError
 from zhihui.evaluation import slices_texts as texts
 from zhihui.evaluation.bootstrap import Interval, interval, paired_difference
-from zhihui.evaluation.run import evaluate
+from zhihui.evaluation.run import evaluate, without_identical
 from zhihui.evaluation.systems import RetrievalSystem
+from zhihui.ranking import TopK
 from zhihui.records import RetrievalSet
 
 DEPTH = 10
@@ -103,6 +104,7 @@ def measure_slices(
     truncation: dict[str, Truncation] | None = None,
     cut_passages: set[str] | None = None,
     seed: int = 0,
+    ignore_identical_ids: bool = False,
 ) -> Robustness:
     """Measure systems on a split's queries, on groups of them, and on the queries changed.
 
@@ -113,6 +115,7 @@ def measure_slices(
         truncation: what is known of the models' lengths, passed on.
         cut_passages: ids of passages that are cut; queries whose relevant passages all are make a group.
         seed: of the changes and of the bootstrap.
+        ignore_identical_ids: drop a passage that has the query's id from what is found, changed queries included.
 
     Raises:
         InputError: no such split.
@@ -123,7 +126,8 @@ def measure_slices(
     target, converted = texts.other_script(list(queries.values()))
     changes = {f"{target} script": (converted, f"the query in {target} characters"), **_CHANGES}
     variants = {name: _changed(queries, name, change, seed) for name, (change, _) in changes.items()}
-    scores = _scores(data, split, systems, queries, variants, seed)
+    measured = [_WithoutOwn(one) for one in systems] if ignore_identical_ids else systems
+    scores = _scores(data, split, measured, queries, variants, seed)
     place = {query_id: number for number, query_id in enumerate(queries)}
 
     def group(name: str, kind: str, about: str, chosen: Sequence[str]) -> Slice:
@@ -230,6 +234,21 @@ def _scores(
         result.name: dict(zip(everything, np.split(result.scores[MAIN], ends), strict=True))
         for result in evaluation.systems
     }
+
+
+class _WithoutOwn:
+    """A system that does not find the passage with a query's id; variants are named `VARIANT/QUERY`."""
+
+    def __init__(self, system: RetrievalSystem) -> None:
+        self.name = system.name
+        self.fingerprint = system.fingerprint
+        self._system = system
+
+    def rank(self, data: RetrievalSet, query_ids: Sequence[str], k: int) -> TopK:
+        """Rank one passage more, for the one that may go."""
+        found = self._system.rank(data, query_ids, k + 1)
+        left = without_identical(found, [name.partition("/")[2] for name in query_ids], list(data.corpus))
+        return TopK(indices=left.indices[:, :k], scores=left.scores[:, :k])
 
 
 def _terciles(queries: dict[str, str]) -> list[list[str]]:

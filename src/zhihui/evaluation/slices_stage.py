@@ -11,10 +11,10 @@ from zhihui.evaluation.bootstrap import Interval
 from zhihui.evaluation.charts import colour
 from zhihui.evaluation.report import markdown_table, render, write_pages
 from zhihui.evaluation.sections import flatten, points
+from zhihui.evaluation.sets import MeasuredSet
 from zhihui.evaluation.slices import Robustness, Slice, Tokenizing, count_truncation, measure_slices
 from zhihui.evaluation.slices_charts import change_chart
 from zhihui.evaluation.systems import Bm25System, DenseSystem, RetrievalSystem
-from zhihui.records import read_beir
 from zhihui.runs import Manifest, run_stage, versions
 
 REPORT, RESULTS = "report.html", "results.json"
@@ -22,11 +22,10 @@ BASELINE = "bm25"
 
 
 def slices_files(
-    data: Path,
+    measured: MeasuredSet,
     out: Path,
     encoders: Mapping[str, TextEncoder],
     *,
-    split: str = "test",
     baseline: bool = True,
     instruction: str | None = None,
     seed: int = 0,
@@ -35,21 +34,20 @@ def slices_files(
     """Measure how models bear other ways of asking; `out` gets results.json, table.md and report.html.
 
     Args:
-        data: BEIR folder.
+        measured: the set, see `zhihui.evaluation.sets.one_set`.
         out: the stage's folder.
         encoders: models by the names they are shown under.
-        split: which judgements count.
         baseline: measure BM25 over Chinese words too.
-        instruction: the task in words for the queries; None takes the models' own.
+        instruction: the task in words for the queries; None takes the set's, or else the models' own.
         seed: of the changes and of the bootstrap.
         overwrite: replace a finished run of other inputs or settings.
 
     Raises:
-        InputError: unusable data, or no such split.
+        InputError: `out` is taken.
         MissingExtra: OpenCC is not installed.
     """
-    whole = read_beir(data)
-    whole.judged(split)
+    whole, split = measured.data, measured.split
+    instruction = instruction or measured.instruction
     systems: list[RetrievalSystem] = [Bm25System(name=BASELINE)] if baseline else []
     systems += [DenseSystem(one, name=name, instruction=instruction) for name, one in encoders.items()]
 
@@ -64,12 +62,14 @@ def slices_files(
             truncation={name: one for name, (one, _) in counted.items()},
             cut_passages=cut,
             seed=seed,
+            ignore_identical_ids=measured.ignore_identical_ids,
         )
         write_pages(folder, found, table=_table(found), page=_page(found, settings))
         return {"queries": found.slices[0].queries, "slices": len(found.slices), "systems": len(systems)}
 
     settings = {"split": split, "systems": [one.name for one in systems], "instruction": instruction, "seed": seed}
-    inputs: dict[str, Path | str] = {"data": data} | {f"system:{one.name}": one.fingerprint for one in systems}
+    inputs: dict[str, Path | str] = {"data": measured.fingerprint}
+    inputs |= {f"system:{one.name}": one.fingerprint for one in systems}
     return run_stage("slices", out, work, inputs=inputs, config=settings, overwrite=overwrite)
 
 

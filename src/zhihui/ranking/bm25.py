@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from zhihui.errors import InputError, require
 from zhihui.progress import track
 from zhihui.ranking.segmentation import segment_all
 from zhihui.ranking.topk import TopK, best
+from zhihui.runs import read_json, write_json
 
+_ABOUT = "zhihui.json"  # beside the files of bm25s
 _BATCH = 1000  # texts segmented between two moves of the progress bar
 
 
@@ -56,11 +59,41 @@ class BM25:
             self._index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy")
             self._index.index((numbered, self._vocabulary), create_empty_token=False, show_progress=False)
 
+    def save(self, folder: Path) -> None:
+        """Write the index into a folder, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"passages": self._size, "stop_words": sorted(self._stop_words), "empty": self._index is None}
+        if self._index is not None:
+            self._index.save(folder, show_progress=False)
+        write_json(folder / _ABOUT, about)
+
+    @classmethod
+    def load(cls, folder: Path) -> BM25:
+        """Return a saved index; its weights are mapped, so that only those of a query's words are read.
+
+        Raises:
+            InputError: the folder holds none.
+            MissingExtra: bm25s is not installed.
+        """
+        bm25s = require("bm25s", extra="mine", purpose="BM25")
+        about = read_json(folder / _ABOUT)
+        index = cls.__new__(cls)
+        index._size = about["passages"]
+        index._stop_words = frozenset(about["stop_words"])
+        index._index = None if about["empty"] else bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        index._vocabulary = {} if index._index is None else index._index.vocab_dict
+        return index
+
     def __len__(self) -> int:
         return self._size
 
-    def search(self, queries: Sequence[str], k: int) -> TopK:
+    def search(self, queries: Sequence[str], k: int, *, allowed: NDArray[np.bool_] | None = None) -> TopK:
         """Return the k best passages of each query, `[Q, k]`; passages without a common word are not listed.
+
+        Args:
+            queries: texts.
+            k: passages of each query.
+            allowed: `[N]`, which passages may be listed; None for all.
 
         Raises:
             InputError: k is less than 1.
@@ -70,7 +103,7 @@ class BM25:
         found = TopK.empty(len(queries), k)
         for row, words in enumerate(_segmented(queries, label="BM25 search")):
             scores = self._scores(words)
-            matched = np.flatnonzero(scores)
+            matched = np.flatnonzero(scores if allowed is None else scores * allowed)
             chosen = matched[best(scores[matched], k)]
             found.indices[row, : len(chosen)] = chosen
             found.scores[row, : len(chosen)] = scores[chosen]

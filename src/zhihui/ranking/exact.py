@@ -5,16 +5,13 @@ sizes, or two equal passages in one run, may disagree in the last bit. Ranks mus
 closer than the rounding error are computed again in float64, always in the same order of summation.
 
 Where the device multiplies bfloat16 faster, all passages are scanned in it and the best are scored again in float32;
-a query of which a passage that was left out might belong to them after all is scanned again in float32. Large
-scans on a CPU are done by faiss where it is installed: it selects in all threads.
+a query of which a passage that was left out might belong to them after all is scanned again in float32.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,17 +19,12 @@ from numpy.typing import NDArray
 
 from zhihui.errors import InputError
 from zhihui.progress import bar
-from zhihui.ranking import bf16
+from zhihui.ranking import bf16, products
+from zhihui.ranking.scanning import BestSoFar, likely_lowest
 from zhihui.ranking.topk import TopK
 
 Scan = Literal["float32", "bfloat16"]
-_UNIT = 2.0**-24  # half the distance from 1 to the next float32
 _COARSE_UNIT = 2.0**-9  # half the distance from 1 to the next bfloat16
-_SLACK = 1.3
-"""How many times the candidates asked for are gathered before the worst are dropped."""
-_WORTH_FAISS = 2**24  # scores of a chunk of queries from which on importing faiss pays
-_FAISS_CHUNK = 2**15  # passages that faiss scans at once; all of a memory map would be read into memory
-_RESCORED = 2**22  # numbers in a block of float64 products
 
 
 def search(
@@ -54,9 +46,8 @@ def search(
         queries: `[Q, D]`.
         passages: `[N, D]`; may be a memory map, of which a chunk at a time is read.
         k: passages of each query; places beyond N are filled with index -1.
-        query_chunk: queries scored at once; None for 1024, on a GPU 8192.
-        passage_chunk: passages scored at once, where faiss does not do it; a tile of scores takes
-            4 * query_chunk * passage_chunk bytes.
+        query_chunk: queries scored at once; None for 2048, on a GPU 8192.
+        passage_chunk: passages scored at once; a tile of scores takes 4 * query_chunk * passage_chunk bytes.
         device: that multiplies; the vectors stay where they are and go there by chunks.
         scan: in what all passages are scored; None for bfloat16 where the device has instructions for it.
 
@@ -67,7 +58,7 @@ def search(
         InputError: shapes that do not fit, k or a chunk less than 1, a vector that is not finite.
     """
     if query_chunk is None:
-        query_chunk = 1024 if device == "cpu" else 8192
+        query_chunk = 2048 if device == "cpu" else 8192
     for name, value in (("k", k), ("query_chunk", query_chunk), ("passage_chunk", passage_chunk)):
         if value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
@@ -84,7 +75,10 @@ def search(
     with bar(len(queries), "search") as progress:
         for start, chunk in _chunks(queries, query_chunk):
             norms = _norms(chunk, "query")
-            tolerance = _rounding(queries.shape[1]) * corpus.longest * norms
+            if first == "float32" and _on_cpu(device):
+                tolerance = products.rounding(products.squares(chunk), corpus.slices, queries.shape[1])
+            else:
+                tolerance = _rounding(queries.shape[1]) * corpus.longest * norms
             pending = [(np.arange(len(chunk)), min(width[first], len(passages)), first)]
             while pending:
                 rows, kept, scanned = pending.pop()
@@ -125,22 +119,27 @@ class _Corpus(NamedTuple):
 
     longest: float
     """Largest norm."""
+    slices: NDArray[np.float64]
+    """Largest squared norm of each slice of the dimensions."""
     lost: float
     """Largest norm of what rounding to bfloat16 takes away; 0 if nothing is rounded."""
 
 
 def _measure(passages: NDArray[np.float32], size: int, *, coarse: bool) -> _Corpus:
     longest = lost = 0.0
+    slices = np.zeros(len(products.slices(passages.shape[1])))
     for _, chunk in _chunks(passages, size):
-        longest = max(longest, float(_norms(chunk, "passage").max()))
+        squares = products.squares(chunk)
+        longest = max(longest, float(_finite(np.sqrt(squares.sum(axis=1)), "passage").max()))
+        slices = np.maximum(slices, squares.max(axis=0))
         if coarse:
             lost = max(lost, float(_lost(chunk).max()))
-    return _Corpus(longest, lost)
+    return _Corpus(longest, slices, lost)
 
 
 def _lost(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the norms `[N]` of what rounding to bfloat16 takes away."""
-    exact = torch.from_numpy(vectors if vectors.flags.writeable else vectors.copy())
+    exact = products.readable(vectors)
     return _norms((exact - exact.bfloat16().float()).numpy(), "rounded")
 
 
@@ -174,7 +173,10 @@ def _chunks(vectors: NDArray[np.float32], size: int) -> Iterator[tuple[int, NDAr
 
 
 def _norms(chunk: NDArray[np.float32], what: str) -> NDArray[np.float64]:
-    norms = np.sqrt(np.einsum("nd,nd->n", chunk, chunk, dtype=np.float64))
+    return _finite(np.sqrt(np.einsum("nd,nd->n", chunk, chunk, dtype=np.float64)), what)
+
+
+def _finite(norms: NDArray[np.float64], what: str) -> NDArray[np.float64]:
     if not np.isfinite(norms).all():
         raise InputError(f"a {what} vector holds NaN or infinity; encode it again in float32 or bfloat16")
     return norms
@@ -186,7 +188,11 @@ def _rounding(dimensions: int) -> float:
     Rounding errors add up like a random walk (Higham & Mary 2019), so they grow with the square root of D;
     measured at D from 64 to 3584 they stay below half of this.
     """
-    return 2 * _UNIT * (2 * dimensions**0.5 + 2)
+    return 2 * products.UNIT * (2 * dimensions**0.5 + 2)
+
+
+def _on_cpu(device: str) -> bool:
+    return torch.device(device).type == "cpu"
 
 
 def _candidates(
@@ -198,93 +204,71 @@ def _candidates(
     scan: Scan,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return scores and indices `[Q, kept]` of the passages with the highest scores of the scan, best first."""
-    if device == "cpu" and scan == "float32" and len(queries) * len(passages) >= _WORTH_FAISS:
-        faiss = _faiss()
-        if faiss is not None:
-            return _by_faiss(faiss, queries, passages, kept)
+    if not _on_cpu(device):
+        return _scan_on(device, queries, passages, kept, passage_chunk, scan)
+    multiply = _multiplier(queries, scan)
+    lowest = likely_lowest(multiply, len(queries), passages, kept)
+    best = _scan(multiply, passages, passage_chunk, BestSoFar(lowest, kept))
+    scores, indices = best.best(kept)
+    short = np.flatnonzero(best.filled < kept)
+    if len(short):  # the sample was not like the other passages: these queries again, without a guess
+        best = BestSoFar(np.full(len(short), -np.inf, dtype=np.float32), kept)
+        best = _scan(_multiplier(queries[short], scan), passages, passage_chunk, best)
+        scores[short], indices[short] = best.best(kept)
+    return scores, indices
+
+
+def _multiplier(queries: NDArray[np.float32], scan: Scan) -> products.Multiply:
+    """Return what multiplies the queries on a CPU."""
+    if scan == "float32":
+        return products.Multiplier(queries).into
+    left = torch.from_numpy(queries).bfloat16()
+
+    def multiply(out: NDArray[np.float32], passages: NDArray[np.float32]) -> None:
+        torch.from_numpy(out).copy_(torch.mm(left, products.readable(passages).bfloat16().T))
+
+    return multiply
+
+
+def _scan(multiply: products.Multiply, passages: NDArray[np.float32], size: int, best: BestSoFar) -> BestSoFar:
+    """Score all passages, a chunk at a time."""
+    queries = len(best.lowest)
+    tile = np.empty(queries * min(size, len(passages)), dtype=np.float32)
+    for start, chunk in _chunks(passages, size):
+        scores = tile[: queries * len(chunk)].reshape(queries, len(chunk))
+        multiply(scores, chunk)
+        best.add(scores, start)
+    return best
+
+
+def _scan_on(
+    device: str,
+    queries: NDArray[np.float32],
+    passages: NDArray[np.float32],
+    kept: int,
+    passage_chunk: int,
+    scan: Scan,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the candidates on a GPU."""
     dtype = torch.bfloat16 if scan == "bfloat16" else torch.float32
     left = torch.from_numpy(queries).to(device, dtype)
     scores = torch.empty(len(queries), 0, device=device)
     indices = torch.empty(len(queries), 0, dtype=torch.int64, device=device)
     tile = torch.empty(len(queries) * min(passage_chunk, len(passages)), device=device)
-    higher = np.empty(len(tile), dtype=bool)
-    lowest: NDArray[np.float32] | None = None
     for start, chunk in _chunks(passages, passage_chunk):
-        right = torch.from_numpy(chunk if chunk.flags.writeable else chunk.copy()).to(device, dtype)
-        product = _multiply(left, right, tile[: len(queries) * len(chunk)].view(len(queries), len(chunk)))
-        if lowest is None or product.is_cuda:
-            fresh, places = product.topk(min(kept, len(chunk)), dim=1, sorted=False)
+        right = products.readable(chunk).to(device, dtype)
+        product = tile[: len(queries) * len(chunk)].view(len(queries), len(chunk))
+        if scan == "float32":
+            torch.mm(left, right.T, out=product)
         else:
-            # Of a later chunk only the few scores above the lowest kept one can enter.
-            above = higher[: product.numel()].reshape(product.shape)
-            np.greater(product.numpy(), lowest, out=above)
-            fresh, places = _gather(product, above)
+            torch.mm(left, right.T, out_dtype=torch.float32, out=product)
+        fresh, places = product.topk(min(kept, len(chunk)), dim=1, sorted=False)
         scores = torch.cat([scores, fresh], dim=1)
         indices = torch.cat([indices, places + start], dim=1)
-        if scores.shape[1] >= kept * _SLACK or lowest is None:
-            # Sorting out costs the more the oftener it is done; letting some more in costs little.
-            scores, chosen = scores.topk(min(kept, scores.shape[1]), dim=1, sorted=False)
-            indices = indices.gather(1, chosen)
-            if scores.shape[1] == kept:
-                lowest = scores.amin(dim=1, keepdim=True).cpu().numpy()
+        scores, chosen = scores.topk(min(kept, scores.shape[1]), dim=1, sorted=False)
+        indices = indices.gather(1, chosen)
     scores, chosen = scores.topk(min(kept, scores.shape[1]), dim=1)
     return scores.cpu().numpy(), indices.gather(1, chosen).cpu().numpy()
-
-
-def _by_faiss(
-    faiss: Any, queries: NDArray[np.float32], passages: NDArray[np.float32], kept: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Do the scan by faiss, whose selection runs in all threads; what it finds is settled as any scan's."""
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    scores = np.empty((len(queries), 0), dtype=np.float32)
-    indices = np.empty((len(queries), 0), dtype=np.int64)
-    for start, chunk in _chunks(passages, _FAISS_CHUNK):
-        fresh, places = faiss.knn(queries, chunk, min(kept, len(chunk)), metric=faiss.METRIC_INNER_PRODUCT)
-        scores = np.concatenate([scores, fresh], axis=1)
-        indices = np.concatenate([indices, places + start], axis=1)
-        if start:
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :kept]
-            scores, indices = np.take_along_axis(scores, best, axis=1), np.take_along_axis(indices, best, axis=1)
-    return scores, indices
-
-
-@cache
-def _faiss() -> Any:
-    """Return faiss; None where it is not installed."""
-    try:
-        return importlib.import_module("faiss")
-    except ImportError:
-        return None
-
-
-def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """Return the inner products `[Q, N]` in float32, in `out`; bfloat16 ones are summed in float32."""
-    if left.dtype == torch.float32:
-        if not left.is_cuda and _is_amd():
-            np.matmul(left.numpy(), right.numpy().T, out=out.numpy())
-            return out
-        return torch.mm(left, right.T, out=out)
-    if left.is_cuda:
-        return torch.mm(left, right.T, out_dtype=torch.float32, out=out)
-    return out.copy_(torch.mm(left, right.T))
-
-
-@cache
-def _is_amd() -> bool:
-    """Whether the processor is one on which numpy's OpenBLAS multiplies a sixth faster than torch's MKL."""
-    return "AMD" in str(torch.cpu.get_capabilities().get("cpu_name", ""))
-
-
-def _gather(product: torch.Tensor, above: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pack the marked scores of each row to the left: scores and columns `[Q, most marked in a row]`."""
-    rows, columns = np.divmod(np.flatnonzero(above), above.shape[1])
-    counts = np.bincount(rows, minlength=len(above))
-    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
-    scores = torch.full((len(above), int(counts.max())), -torch.inf)
-    indices = torch.zeros(scores.shape, dtype=torch.int64)
-    scores[rows, places] = product[rows, columns]
-    indices[rows, places] = torch.from_numpy(columns)
-    return scores, indices
 
 
 def _settle(
@@ -304,12 +288,9 @@ def _settle(
     doubtful[:, :-1] |= close
     doubtful &= scores >= scores[:, k - 1 : k] - tolerance[:, None]
     query, place = np.nonzero(doubtful)
-    passage = indices[query, place]
-    block = max(1, _RESCORED // queries.shape[1])
-    for start in range(0, len(query), block):
-        part = slice(start, start + block)
-        products = queries[query[part]].astype(np.float64) * passages[passage[part]]
-        scores[query[part], place[part]] = products.sum(axis=1)
-    order = np.lexsort((indices, -scores), axis=1)[:, :k]
-    found.indices[rows, :k] = np.take_along_axis(indices, order, axis=1)
-    found.scores[rows, :k] = np.take_along_axis(scores, order, axis=1)
+    scores[query, place] = products.of_pairs(queries, passages, query, indices[query, place])
+    # By index first, so that a stable sort by score leaves equal scores in the order of their indices.
+    numbers, places = torch.from_numpy(indices).sort(dim=1)
+    values, order = torch.from_numpy(scores).gather(1, places).sort(dim=1, descending=True, stable=True)
+    found.indices[rows, :k] = numbers.gather(1, order[:, :k]).numpy()
+    found.scores[rows, :k] = values[:, :k].numpy()

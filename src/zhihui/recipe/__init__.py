@@ -21,6 +21,9 @@
 - Every other path is one on this machine, relative to the working directory, as on the command line; a model may be a
   hub id too.
 
+A recipe may have an `ablation`: a list of variants, each the baseline with some settings changed, laid out as stages
+and compared (`zhihui.recipe.ablation`).
+
 Settings are those of the configs that the stages are made of (`zhihui.recipe.stages`), with their defaults. A recipe is
 checked whole before anything starts. Each stage is a folder of the run's, made by `zhihui.runs.run_stage`.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -13,14 +12,13 @@ import yaml
 
 from zhihui.config import did_you_mean, from_mapping, read_yaml, with_words
 from zhihui.errors import InputError
-from zhihui.recipe.references import SHIPPED, Input, check_references, is_reference, read_input
+from zhihui.recipe.ablation import lay_out
+from zhihui.recipe.references import KIND, NAME, SHIPPED, Input, check_references, is_reference, read_input
 from zhihui.recipe.stage import Stage, inputs_of, texts_in, with_texts
 from zhihui.recipe.stages import STAGES, stage_named
 from zhihui.runs import atomic_open
 
-KIND = "stage"
-"""The setting that says what a stage does."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_KEYS = ("about", "stages", "ablation")
 
 
 @dataclass(frozen=True)
@@ -109,21 +107,26 @@ def read_recipe(path: Path, words: Sequence[str] = ()) -> Recipe:
     """
     content = read_yaml(path)
     for key in content:
-        if key not in ("about", "stages"):
-            raise InputError(f"{path}: unknown key {key}; {did_you_mean(key, ('about', 'stages'))}")
+        if key not in _KEYS:
+            raise InputError(f"{path}: unknown key {key}; {did_you_mean(key, _KEYS)}")
     about, stages = content.get("about", ""), content.get("stages")
     if not isinstance(about, str):
         raise InputError(f"{path}: about is {about!r}; write a line of text")
     if not isinstance(stages, dict) or not stages:
         raise InputError(f"{path}: stages holds none; write NAME: and its settings below")
     plain = {str(name): settings if settings is not None else {} for name, settings in stages.items()}
-    for word in words:
+    of_ablation = [word for word in words if "ablation" in content and word.startswith("ablation.")]
+    of_stages = [word for word in words if word not in of_ablation]
+    for word in of_stages:
         name, dot, _ = word.partition("=")[0].partition(".")
         if not dot:
             raise InputError(f"setting {word!r} names no stage; write STAGE.SETTING=VALUE, as in train.epochs=3")
         if name not in plain:
             raise InputError(f"setting {word!r}: no stage {name}; {did_you_mean(name, plain)}")
-    laid_over = with_words(plain, words)
+    laid_over = with_words(plain, of_stages)
+    if "ablation" in content:
+        given = with_words({"ablation": content["ablation"]}, of_ablation)["ablation"]
+        laid_over = lay_out(laid_over, given, file=path)
     steps = [_step(name, settings, path) for name, settings in laid_over.items()]
     check_references({step.name: (step.stage.gives, step.inputs) for step in steps}, file=path)
     return Recipe(path=path, about=about, steps=steps)
@@ -131,7 +134,7 @@ def read_recipe(path: Path, words: Sequence[str] = ()) -> Recipe:
 
 def _step(name: str, settings: Any, path: Path) -> Step:
     where = f"{path}: {name}"
-    if not _NAME.fullmatch(name) or name in SHIPPED:
+    if not NAME.fullmatch(name) or name in SHIPPED:
         why = "is what is shipped" if name in SHIPPED else "cannot be a folder's name"
         raise InputError(f"{where}: this name {why}; use another, of letters, digits, - and _")
     if not isinstance(settings, Mapping):

@@ -14,11 +14,16 @@ from zhihui.records.shipped import ENGINE, STARTER
 
 SHIPPED = {"starter": STARTER, "engine": ENGINE}
 """The names of what is shipped, which no stage may have: a retrieval set, and a folder of files."""
+KIND = "stage"
+"""The setting that says what a stage does; left out, its name says it."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a stage may be called: a folder has its name."""
 _REFERENCE = re.compile(r"\$(?P<name>[\w-]+)(?:/(?P<rest>.+))?")
 _GIVES: dict[Kind, str] = {
     "passages": "passages",
     "examples": "examples",
     "set": "a retrieval set",
+    "sets": "retrieval sets",
     "model": "a model",
     "vectors": "vectors",
     "results": "measurements",
@@ -58,6 +63,12 @@ class Input:
 def is_reference(text: str) -> bool:
     """Whether a text refers to a stage or to what is shipped."""
     return _REFERENCE.fullmatch(text) is not None
+
+
+def parts_of(text: str) -> tuple[str, str | None] | None:
+    """Return the stage that a reference is to and the file in what it gives; None for any other text."""
+    match = _REFERENCE.fullmatch(text)
+    return None if match is None else (match["name"], match["rest"])
 
 
 def read_input(setting: str, text: str, takes: Takes, *, where: str) -> Input:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_typ
 from zhihui.runs import Manifest
 
 T = TypeVar("T")
-Kind = Literal["passages", "examples", "set", "model", "vectors", "results"]
-"""What a stage gives: a file of passages, training examples, a retrieval set in the BEIR layout, a model, vectors,
-measurements."""
+Kind = Literal["passages", "examples", "set", "sets", "model", "vectors", "index", "results"]
+"""What a stage gives: a file of passages, training examples, a retrieval set in the BEIR layout, a folder of such, a
+model, vectors, an index to search, measurements."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,16 @@ class Takes:
 Examples = Annotated[Path, Takes(("examples", "set"))]
 """Examples, or a retrieval set whose judged queries become examples."""
 SetFolder = Annotated[Path, Takes(("set",))]
+Sets = Annotated[Path, Takes(("set", "sets"))]
+"""A retrieval set, or a folder of such."""
 Passages = Annotated[Path, Takes(("set", "passages"))]
 """A retrieval set's corpus, or a file of rows with a text."""
 Texts = Annotated[Path, Takes(("examples", "passages"))]
 """A file of rows with a text."""
 Model = Annotated[str, Takes(("model",))]
 """A folder or hub id."""
+Results = Annotated[Path, Takes(("results",))]
+"""Measurements."""
 Outside = Annotated[Path, Takes(())]
 """A file or folder that no stage gives."""
 

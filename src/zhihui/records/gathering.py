@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class GatherConfig:
 
     rows: int | None = None
     """Examples drawn from all that there are, in their order, to try on a few what costs something; None takes all."""
+    source: str | None = None
+    """Name that all examples get in place of their data sets': training then mixes them in a batch. None keeps them."""
     seed: int = 0
     """Of the draw."""
 
@@ -64,6 +66,8 @@ def gather_files(
             bad = rejects if quarantine else None
             found = [_read(path, split, bad) for path in data]
             examples = _drawn([example for each in found for example in each], config)
+            if config.source is not None:
+                examples = [replace(example, source=config.source) for example in examples]
             write_examples(folder / TRAIN, examples)
         return {"read": [len(each) for each in found], "taken": len(examples), "rejected": dict(rejects.counts)}
 

@@ -13,6 +13,7 @@ STAGES = (
     "chunk",
     "convert",
     "gather",
+    "sample",
     "build",
     "export",
     "dedup",
@@ -27,7 +28,12 @@ STAGES = (
     "adapt",
     "train",
     "evaluate",
+    "compare",
+    "slices",
+    "curves",
+    "ablate",
     "encode",
+    "index",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from zhihui.evaluation.sets import set_folders
 from zhihui.mining.dedup import DedupConfig
 from zhihui.mining.dedup.stage import TRAIN, dedup_files
 from zhihui.recipe import stage
@@ -21,8 +22,8 @@ class Stage(DedupConfig, stage.Stage):
     needs = (("rensa", "mine"), ("opencc", "mine"))
 
     data: stage.Examples
-    against: tuple[stage.SetFolder, ...] = ()
-    """Evaluation sets to keep training clear of."""
+    against: tuple[stage.Sets, ...] = ()
+    """Evaluation sets to keep training clear of; a folder of such stands for all inside."""
     split: str = "train"
     """Of a retrieval set as data: whose queries become examples."""
     quarantine: bool = False
@@ -32,7 +33,7 @@ class Stage(DedupConfig, stage.Stage):
         """See that the splits are there."""
         if is_beir(self.data):
             check_split(self.data, self.split)
-        for folder in self.against:
+        for folder in set_folders(self.against).values():
             for split in self.splits:
                 check_split(folder, split)
 
@@ -42,7 +43,7 @@ class Stage(DedupConfig, stage.Stage):
             self.data,
             out,
             stage.part_of(DedupConfig, self),
-            against=self.against,
+            against=tuple(set_folders(self.against).values()),
             split=self.split,
             quarantine=self.quarantine,
             overwrite=around.overwrite,

@@ -30,7 +30,7 @@ class Stage(EvaluationConfig, stage.Stage):
     gives = ("results", RESULTS)
     needs = (("mteb", "eval"),)
 
-    sets: tuple[stage.SetFolder, ...] = ()
+    sets: tuple[stage.Sets, ...] = ()
     """Retrieval sets; a folder of such stands for all inside."""
     tasks: tuple[str, ...] = ()
     """Retrieval tasks of C-MTEB, such as T2Retrieval; "all" stands for the eight."""
