@@ -1,7 +1,8 @@
 # make quickstart  virtual environment, install, and the whole system once on the shipped Chinese set
 # make test        virtual environment, install, ruff, mypy, tests
 # make test-all    the same with the slow and GPU tests
-.PHONY: quickstart test test-all lint clean
+# make nano        train the shipped model anew, from data/pairs, measured on data/beir (scripts/README.md)
+.PHONY: quickstart test test-all lint nano clean
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
@@ -17,6 +18,11 @@ test: $(VENV)/.dev lint
 
 test-all: $(VENV)/.dev lint
 	$(PYTEST)
+
+nano: $(VENV)/.base
+	$(BIN)/zhihui run recipes/nano.yaml --out runs/nano
+	rm -rf src/zhihui/starter/nano
+	cp -r runs/nano/export/model src/zhihui/starter/nano
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

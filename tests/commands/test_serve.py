@@ -37,6 +37,8 @@ def folder(tmp_path_factory):
         (["x", "--timeout", "0"], "must be above 0"),
         (["x", "--queue-tokens", "0"], "queue_tokens 0 is too few"),
         (["x", "--port", "0", "--device", "abacus"], "device 'abacus' is unknown"),
+        (["x", "--index", "none"], "none: no such index; write one with zhihui index"),
+        (["x", "--index", "=none"], "index '=none' cannot be read; write NAME=FOLDER"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -59,6 +61,15 @@ def test_two_models_of_one_name_are_refused(zhihui, folder):
     done = zhihui("serve", folder, folder, "--port", "0")
     assert done.status == 2
     assert "two models are called 'model'" in done.err
+
+
+def test_an_index_of_another_model_is_refused_in_one_line(zhihui, folder, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "rent.md").write_text("# 租房\n\n租房合同到期后，房东应当在七日内退还押金。\n")
+    assert zhihui("index", tmp_path / "docs", "--model", folder, "--out", tmp_path / "index").status == 0
+    done = zhihui("serve", folder, "--max-length", "64", "--index", tmp_path / "index", "--port", "0")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "was made by another model (max_length 512 became 64); search with the model it was made by" in done.err
 
 
 def test_loopback_is_told_from_the_rest():

@@ -39,7 +39,7 @@ def command(
     out: Annotated[Path, typer.Option(help="The index, a folder; one that is there is brought up to date.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Folder or hub id of an embedding model; by default that of the index."),
+        typer.Option(help="Folder or hub id of an embedding model; by default that of the index, or the shipped nano."),
     ] = None,
     size: Annotated[
         int | None, typer.Option("--size", "--tokens", help="Tokens of a passage at most.", show_default="256")
@@ -81,7 +81,6 @@ def command(
     from dataclasses import asdict
 
     from zhihui import progress
-    from zhihui.errors import InputError
     from zhihui.search import IndexConfig
     from zhihui.search.writing import check_place, model_of, settings_of, update_index
 
@@ -90,9 +89,7 @@ def command(
     chunk = {"size": size, "overlap": overlap, "least": least, "field": field}
     own = {"whole": whole, "backend": backend, "ann_from": ann_from, "store_dtype": store_dtype}
     config = _with(settings_of(out, rebuild=rebuild) or IndexConfig(), own, chunk)
-    name = model if model is not None else model_of(out, rebuild=rebuild)
-    if name is None:
-        raise InputError(f"{out}: no index is there yet; name a model with --model")
+    name = model or model_of(out, rebuild=rebuild) or "nano"
 
     from zhihui.encoder import load
 

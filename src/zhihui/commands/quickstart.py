@@ -14,8 +14,12 @@ def command(
     ] = None,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/quickstart"),
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of a model to start from; by default a fresh small one.")
-    ] = None,
+        str,
+        typer.Option(
+            help="Model to start from: nano, which is shipped, `fresh` for one built on the set's own text, or a folder "
+            "or hub id."
+        ),
+    ] = "nano",
     training_tokens: Annotated[int, typer.Option(help="Tokens to train on, about; fewer is quicker.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
@@ -42,7 +46,7 @@ def command(
         out,
         QuickstartConfig(seed=seed, training_tokens=training_tokens),
         data=data,
-        model=model,
+        model=None if model == "fresh" else model,
         overwrite=overwrite,
         say=(lambda line: None) if as_json else (lambda line: typer.echo(line, err=True)),
     )

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from zhihui import progress
 from zhihui.encoder import pruning
 from zhihui.encoder.attention import PACKED
+from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.packing import Packed, pack, plan_batches
 from zhihui.encoder.pooling import pool_packed, pool_padded, pooled_rows
 from zhihui.encoder.settings import EncoderSettings, Role
@@ -117,11 +118,7 @@ class Encoder(nn.Module):
         rows = pooled_rows(packed, self.settings.pooling) if self.prunable and not self._checkpoints() else None
         last = self.settings.pooling == "lasttoken"
         with nullcontext() if rows is None else pruning.only(rows, len(packed.ids), last=last):
-            states = self._states(packed)
-        if self.packable:
-            vectors = pool_packed(states[0], packed, self.settings.pooling)
-        else:
-            vectors = pool_padded(states, packed.padded(0)[1], self.settings.pooling)
+            vectors = self._pooled(packed)
         if self.dense is not None:
             vectors = self.dense(vectors.to(next(self.dense.parameters()).dtype)).float()
         return normalize(vectors, dim=-1) if self.settings.normalize else vectors
@@ -133,12 +130,15 @@ class Encoder(nn.Module):
         found = getattr(self.backbone, "is_activation_checkpointing", None)  # its name since transformers 5.2x
         return bool(getattr(self.backbone, "is_gradient_checkpointing", False) if found is None else found)
 
-    def _states(self, packed: Packed) -> Tensor:
-        """Return the last hidden states: `[1, T, D]` of a packed row, or `[B, L, D]` of a padded batch."""
-        if not self.packable:
-            ids, mask = packed.padded(self.tokenizer.pad_token_id or 0)
-            return self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-        return packed_states(self.backbone, packed)
+    def _pooled(self, packed: Packed) -> Tensor:
+        """Return one fp32 vector per sequence `[B, D]`, as the backbone and pooling make it."""
+        pooling = self.settings.pooling
+        if self.packable:
+            return pool_packed(packed_states(self.backbone, packed)[0], packed, pooling)
+        ids, mask = packed.padded(self.tokenizer.pad_token_id or 0)
+        if isinstance(self.backbone, TermsModel):  # its states are all alike: none has to be looked for
+            return self.backbone.vectors(ids, mask)
+        return pool_padded(self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state, mask, pooling)
 
     def tokenize(
         self, texts: Sequence[str], *, role: Role, instruction: str | Sequence[str | None] | None = None
@@ -194,7 +194,8 @@ class Encoder(nn.Module):
     ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Yield the vectors of one batch at a time and where they belong."""
         training = self.training
-        self.eval()
+        if training:
+            self.eval()
         try:
             for start in range(0, len(texts), _WINDOW):
                 ids = self.tokenize(texts[start : start + _WINDOW], role=role, instruction=instruction)
@@ -203,7 +204,8 @@ class Encoder(nn.Module):
                         vectors = self(pack([ids[i] for i in batch]).to(self.device))
                     yield [start + i for i in batch], vectors.cpu().numpy()
         finally:
-            self.train(training)
+            if training:
+                self.train()
 
     def _budget(self) -> int:
         """Tokens a batch: on a CPU what fits its caches, on a GPU what fills it (measured, docs/lab-log.md)."""

@@ -187,8 +187,9 @@ def _write_tokenizer(encoder: Encoder, folder: Path) -> None:
     if isinstance(config.get("extra_special_tokens"), list):
         # A list under this name stops transformers 4.51 to 4.57; all versions read the older name.
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    if is_decoder(encoder.backbone.config):
-        # The families' own classes rebuild the template in some versions, and lose EOS.
+    if is_decoder(encoder.backbone.config) or isinstance(encoder.backbone, TermsModel):
+        # The families' own classes rebuild the template in some versions, and lose EOS; the general one has had two
+        # names, of which this one is known to all.
         config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
     write_json(path, config)
 

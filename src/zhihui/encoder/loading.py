@@ -13,10 +13,13 @@ import torch
 from zhihui import progress
 from zhihui.encoder.container import Container, first_line, positions
 from zhihui.encoder.encoder import Encoder, claims_open, is_decoder
+from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.probe import check_direction, is_packable, is_prunable
 from zhihui.encoder.settings import Pooling
+from zhihui.encoder.terms import register
 from zhihui.encoder.tokens import ensure_eos
 from zhihui.errors import InputError
+from zhihui.records.shipped import SHIPPED_MODELS
 
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.jinja"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
@@ -38,7 +41,8 @@ def load(
     """Load an embedding model.
 
     Args:
-        model: folder or hub id of a sentence-transformers model or of a plain transformers model.
+        model: folder or hub id of a sentence-transformers model or of a plain transformers model; or "nano", which is
+            shipped inside.
         device: where to compute; None takes a GPU if there is one.
         dtype: "float32", "bfloat16", "float16", or "auto" for what the checkpoint is stored in.
         max_length: tokens a text is cut to; None takes the model's own, at most 512.
@@ -67,7 +71,9 @@ def load(
         raise InputError(f"{container.name}: max_length {settings.max_length} exceeds the model's {room} positions")
     if settings.pooling == "lasttoken" and (container.is_plain or container.adds_eos):
         ensure_eos(tokenizer)
-    check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)
+    has_layers = not isinstance(backbone, TermsModel)  # else there is no attention to probe, and nothing to pack
+    if has_layers:
+        check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)
     dense = container.dense(backbone.config.hidden_size)
     encoder = Encoder(
         backbone,
@@ -75,15 +81,19 @@ def load(
         settings,
         name=container.name,
         dense=dense if dense is None else dense.to(backbone.dtype),
-        packable=is_packable(backbone),
+        packable=has_layers and is_packable(backbone),
     )
     encoder.prunable = encoder.prunable and is_prunable(encoder)
     return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 def _resolve(model: str | Path, revision: str | None) -> Path:
-    """Return a local folder: the one named, or a fetched copy of a hub id."""
+    """Return a local folder: that of a shipped model, the one named, or a fetched copy of a hub id."""
     folder = Path(model)
+    if str(model) in SHIPPED_MODELS:
+        if folder.exists():
+            raise InputError(f"{model}: is a shipped model and a folder here; write ./{model} for the folder")
+        folder = SHIPPED_MODELS[str(model)]
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"{folder}: a local folder has no revisions; leave out revision {revision!r}")
@@ -104,8 +114,6 @@ def _resolve(model: str | Path, revision: str | None) -> Path:
 
 def _load_backbone(container: Container, dtype: str | torch.dtype, attention: str | None, trust: bool) -> Any:
     from transformers import AutoConfig
-
-    from zhihui.encoder.terms import register
 
     register()
     folder = container.backbone_folder

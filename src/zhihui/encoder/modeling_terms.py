@@ -1,8 +1,8 @@
-"""A text as its terms: single characters and pairs, sketched into a dense vector. Standalone: it travels with the model.
+"""A text as its terms, tokens and pairs of them, sketched into a dense vector. Standalone: it travels with the model.
 
-A vector has three parts: a learned sum of term embeddings (the semantic part), one number that lengthens passages, and a
-count sketch of weighted terms. Cosines of the last two are those of term vectors, up to noise of 1/√dimensions; the
-number plays the part that document length has in BM25.
+A vector has three parts: a learned sum of term embeddings (the semantic part), one number that lengthens passages, and
+a count sketch of weighted terms (Charikar, Chen and Farach-Colton 2002). Cosines of the last two are those of term
+vectors, up to noise of 1/√dimensions; the number plays the part that document length has in BM25.
 """
 
 import math
@@ -78,17 +78,15 @@ class TermsModel(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=vectors[:, None].expand(-1, input_ids.shape[1], -1))
 
     def vectors(self, input_ids, attention_mask=None):
-        """Return the vectors `[B, D]`, of unit norm, fp32."""
+        """Return the vectors `[B, D]`, fp32, of unit norm (less where no term has an embedding: that part is zero)."""
         config, count = self.config, len(input_ids)
+        k1, share = config.saturation, config.semantic_share
         term, text = self.terms(input_ids, attention_mask)
-        size = config.vocab_size + config.buckets
-        _, inverse, counts = torch.unique(text * size + term, return_inverse=True, return_counts=True)
-        k1 = config.saturation
+        _, inverse, counts = torch.unique(text * len(self.weight) + term, return_inverse=True, return_counts=True)
         weight = self.weight[term].float().exp() * ((1 + k1) / (counts[inverse] + k1))
         semantic = self.semantic(term, text, weight, count)
         passage = (input_ids == config.passage_token_id).any(1, keepdim=True)
         lexical = torch.cat([passage * self.length.float().exp(), self.sketch(term, text, weight, count)], 1)
-        share = config.semantic_share
         parts = [nn.functional.normalize(part, dim=-1) for part in (semantic, lexical)]
         return torch.cat([math.sqrt(share) * parts[0], math.sqrt(1 - share) * parts[1]], 1)
 
@@ -100,11 +98,10 @@ class TermsModel(PreTrainedModel):
             ids = ids * attention_mask.long()
         silent = (ids == 0).all(1)
         ids[:, 0] = torch.where(silent, config.unknown_token_id, ids[:, 0])  # a text of no terms still has a vector
-        left, right = ids[:, :-1], ids[:, 1:]
-        pair = config.vocab_size + scatter(left * 1_000_003 + right, 0) % config.buckets
-        here, both = ids.nonzero(), (left * right).nonzero()
-        where = torch.cat([here, both])
-        return torch.cat([ids[here[:, 0], here[:, 1]], pair[both[:, 0], both[:, 1]]]), where[:, 0]
+        text, place = ids.nonzero(as_tuple=True)
+        pair_text, left = (ids[:, :-1] * ids[:, 1:]).nonzero(as_tuple=True)  # whatever is silent stands between
+        pair = scatter(ids[pair_text, left] * 1_000_003 + ids[pair_text, left + 1], 0) % config.buckets
+        return torch.cat([ids[text, place], config.vocab_size + pair]), torch.cat([text, pair_text])
 
     def semantic(self, term, text, weight, count):
         """Return the sum of term embeddings of each text `[B, S]`."""
@@ -124,11 +121,11 @@ class TermsModel(PreTrainedModel):
     def sketch(self, term, text, weight, count):
         """Return the count sketch of each text `[B, D - S - 1]`: each term is added to a few places, with signs."""
         config = self.config
-        size = config.hidden_size - config.semantic_size - 1
-        hashed = torch.stack([scatter(term, 1 + number) for number in range(config.signs)], 1)
+        signs, size = config.signs, config.hidden_size - config.semantic_size - 1
+        hashed = scatter(term[:, None], torch.arange(1, 1 + signs, device=term.device))
         sign = (hashed & 1).to(weight.dtype) * 2 - 1
         place = (hashed >> 1) % size + text[:, None] * size
-        values = weight[:, None] * sign / math.sqrt(config.signs)
+        values = weight[:, None] * sign / math.sqrt(signs)
         return values.new_zeros(count * size).index_add(0, place.flatten(), values.flatten()).view(count, size)
 
 

@@ -52,10 +52,11 @@ class Packed:
 
     def padded(self, pad_id: int) -> tuple[Tensor, Tensor]:
         """Return the sequences padded on the right: ids `[B, L]` and mask `[B, L]`."""
+        if len(self.lengths) == 1:
+            return self.ids[None], torch.ones_like(self.ids)[None]
         columns = torch.arange(max(self.lengths), device=self.ids.device)
         mask = columns < self.lengths_tensor[:, None]
-        ids = torch.full(mask.shape, pad_id, device=self.ids.device)
-        ids[mask] = self.ids
+        ids = torch.full(mask.shape, pad_id, device=self.ids.device).masked_scatter(mask, self.ids)
         return ids, mask.long()
 
 

@@ -53,11 +53,13 @@ def build(
         vocabulary: most characters to keep, the most frequent first; None for all that occur three times.
 
     Raises:
-        InputError: no text, or prompts of another shape.
+        InputError: no text, or room for no character.
         MissingExtra: OpenCC is not installed.
     """
     if not texts:
         raise InputError("a fresh model needs texts to count terms in; none were given")
+    if vocabulary is not None and vocabulary < 1:
+        raise InputError(f"vocabulary {vocabulary} has room for no character; use at least 1, or leave it out")
     register()
     settings = settings or EncoderSettings()
     if settings.prompts == EncoderSettings().prompts:
@@ -78,7 +80,7 @@ def build(
 
 
 def _tokenizer(texts: Sequence[str], vocabulary: int | None) -> tuple[Any, NDArray[np.int32]]:
-    """Return a tokenizer of characters and pieces of Latin words, and each token's simplified form (0: says nothing)."""
+    """Return a tokenizer of characters and Latin pieces, and the simplified form of each token (0: says nothing)."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -21,6 +21,8 @@ def tokenize(
 ) -> list[list[int]]:
     """Return the token ids of each text, unpadded: prompt, text cut to fit, EOS (as the tokenizer's template says).
 
+    A text that gives no token at all is one unknown token.
+
     Args:
         tokenizer: a fast HF tokenizer, made ready by `ensure_eos` where the model pools its last token.
         settings: prompts and `max_length`.
@@ -49,7 +51,11 @@ def tokenize(
         return_attention_mask=False,
         return_token_type_ids=False,
     )["input_ids"]
-    return ids
+    if all(ids):
+        return ids
+    # Where nothing ends a text, one without a token would have no state to pool.
+    filler = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
+    return ids if filler is None else [each or [filler] for each in ids]
 
 
 def _check_room(tokenizer: Any, prompt: str, max_length: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.evaluation.charts import Curve, line_charts
 from zhihui.evaluation.curves import CurvesConfig, SizeCurves, measure_curves
+from zhihui.evaluation.registry_models import InstructedEncoder
 from zhihui.evaluation.report import markdown_table, render, write_pages
 from zhihui.evaluation.sections import flatten, points
 from zhihui.evaluation.sets import MeasuredSet
@@ -33,13 +34,15 @@ def curves_files(
         out: the stage's folder.
         encoder: the model.
         config: what is tried.
-        instruction: the task in words for the queries; None takes the set's, or else the model's own.
+        instruction: the task in words for the queries; None takes the set's if the model takes one, or else the
+            model's own.
         overwrite: replace a finished run of other inputs or settings.
 
     Raises:
         InputError: `out` is taken, or a length beyond that of the model's vectors.
     """
     whole, split = measured.data, measured.split
+    told = InstructedEncoder(encoder, forced=instruction is not None)
     instruction = instruction or measured.instruction
     settings = {"curves": config, "split": split, "instruction": instruction}
 
@@ -47,15 +50,15 @@ def curves_files(
         found = measure_curves(
             whole,
             split,
-            encoder,
+            told,
             config,
             instruction=instruction,
             ignore_identical_ids=measured.ignore_identical_ids,
         )
-        write_pages(folder, found, table=_table(found), page=_page(found, settings, encoder.fingerprint))
+        write_pages(folder, found, table=_table(found), page=_page(found, settings, told.fingerprint))
         return {"queries": len(whole.judged(split)), "points": len(found.points)}
 
-    inputs: dict[str, Path | str] = {"data": measured.fingerprint, "model": encoder.fingerprint}
+    inputs: dict[str, Path | str] = {"data": measured.fingerprint, "model": told.fingerprint}
     return run_stage("curves", out, work, inputs=inputs, config=settings, overwrite=overwrite)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.evaluation.bootstrap import Interval
 from zhihui.evaluation.charts import colour
+from zhihui.evaluation.registry_models import InstructedEncoder
 from zhihui.evaluation.report import markdown_table, render, write_pages
 from zhihui.evaluation.sections import flatten, points
 from zhihui.evaluation.sets import MeasuredSet
@@ -38,7 +39,8 @@ def slices_files(
         out: the stage's folder.
         encoders: models by the names they are shown under.
         baseline: measure BM25 over Chinese words too.
-        instruction: the task in words for the queries; None takes the set's, or else the models' own.
+        instruction: the task in words for the queries; None takes the set's for models that take one, or else the
+            models' own.
         seed: of the changes and of the bootstrap.
         overwrite: replace a finished run of other inputs or settings.
 
@@ -47,9 +49,10 @@ def slices_files(
         MissingExtra: OpenCC is not installed.
     """
     whole, split = measured.data, measured.split
+    told = {name: InstructedEncoder(one, forced=instruction is not None) for name, one in encoders.items()}
     instruction = instruction or measured.instruction
     systems: list[RetrievalSystem] = [Bm25System(name=BASELINE)] if baseline else []
-    systems += [DenseSystem(one, name=name, instruction=instruction) for name, one in encoders.items()]
+    systems += [DenseSystem(one, name=name, instruction=instruction) for name, one in told.items()]
 
     def work(folder: Path) -> dict[str, Any]:
         counted = {name: count_truncation(one, whole) for name, one in encoders.items() if isinstance(one, Tokenizing)}

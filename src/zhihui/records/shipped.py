@@ -1,4 +1,4 @@
-"""What is shipped inside: a small Chinese retrieval set, and what the data engine is shown with."""
+"""What is shipped inside: a small Chinese retrieval set, a small model, and what the data engine is shown with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ ENGINE = STARTER.with_name("engine")
 """Passages and long documents for the data engine, and a teacher's recorded answers about them."""
 RECORDING = ENGINE / "teacher.jsonl"
 """The recorded answers."""
+SHIPPED_MODELS = {"nano": STARTER.with_name("nano")}
+"""Models that are loaded by name, without a hub."""
 
 
 def set_name(folder: Path) -> str:

@@ -64,13 +64,15 @@ def apply_lora(encoder: Encoder, settings: LoraSettings, *, seed: int = 0) -> in
         seed: of A.
 
     Raises:
-        InputError: a target that is no linear layer of the model, or adapters that are there already.
+        InputError: a model without linear layers, a target that is none, or adapters that are there already.
         MissingExtra: peft is not installed, or bitsandbytes where layers are to be quantized.
     """
     peft = require("peft", extra="train", purpose="LoRA")
     backbone = encoder.backbone
     if next(_adapted(backbone), None) is not None:
         raise InputError(f"{encoder.name}: has adapters already; merge them before it gets others")
+    if not any(isinstance(module, nn.Linear) for module in backbone.modules()):
+        raise InputError(f"{encoder.name}: has no linear layers to put adapters beside; train it without lora")
     names = _targets(backbone, settings.targets)
     pruning.release(backbone)
     if settings.quantize:
@@ -154,7 +156,7 @@ def _targets(backbone: nn.Module, wanted: tuple[str, ...]) -> list[str]:
     linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)]
     known = sorted({name.rpartition(".")[2] for name in linear})
     unknown = [name for name in wanted if name not in known]
-    if unknown or not linear:
+    if unknown:
         raise InputError(f"targets {', '.join(unknown)}: no such linear layer; choose from {', '.join(known)}")
     return [name for name in linear if not wanted or name.rpartition(".")[2] in wanted]
 

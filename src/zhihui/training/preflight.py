@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zhihui.encoder.encoder import Encoder
+from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.settings import EncoderSettings, Role
 from zhihui.encoder.tokens import ending_token, tokenize
 from zhihui.errors import InputError
@@ -37,8 +38,8 @@ class Seen:
     ids: list[int]
     text: str
     """The token ids decoded, special tokens included."""
-    ends_with_eos: bool
-    """Whether its last token is the special token that ends every text."""
+    ends_with_eos: bool | None
+    """Whether its last token is the special token that ends every text; None for a model that needs none."""
     cut: int
     """Tokens that were cut off."""
 
@@ -192,6 +193,7 @@ def _seen(encoder: Encoder, example: Example, config: TrainConfig) -> list[Seen]
     """Return an example's query, first positive and first negative."""
     short = replace(example, pos=example.pos[:1], neg=example.neg[:1], pos_scores=None, neg_scores=None)
     end = ending_token(encoder.tokenizer)
+    needs_end = not isinstance(encoder.backbone, TermsModel)
     found = []
     roles: tuple[Role, ...] = ("query", "document")
     for role in roles:
@@ -200,7 +202,7 @@ def _seen(encoder: Encoder, example: Example, config: TrainConfig) -> list[Seen]
         whole = _ids(encoder, replace(settings, max_length=_UNCUT), [short], config, role)
         for ids, uncut in zip(_ids(encoder, settings, [short], config, role), whole, strict=True):
             text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
-            ends = end is not None and ids[-1] == end
+            ends = end is not None and ids[-1] == end if needs_end else None
             cut = len(uncut) - len(ids)
             found.append(Seen(role=role, prompt=prompt, ids=ids, text=text, ends_with_eos=ends, cut=cut))
     return found
@@ -213,9 +215,9 @@ def show(found: Preflight) -> str:
     """Return a preflight as lines of text; all but the last line are the same for the same run."""
     lines = []
     for one in found.seen:
-        end = "ends with EOS" if one.ends_with_eos else "NO EOS AT ITS END"
+        end = {True: ", ends with EOS", False: ", NO EOS AT ITS END", None: ""}[one.ends_with_eos]
         cut = f", {one.cut} tokens cut off" if one.cut else ""
-        lines += [f"{one.role}, {len(one.ids)} tokens, {end}{cut}", f"  {one.text!r}", f"  {_shortened(one.ids)}"]
+        lines += [f"{one.role}, {len(one.ids)} tokens{end}{cut}", f"  {one.text!r}", f"  {_shortened(one.ids)}"]
     for name, each in (("queries", found.queries), ("passages", found.passages)):
         lines.append(
             f"{name}: {each.texts:,}, half of them up to {each.half} tokens, 95% up to {each.most}, the longest "
