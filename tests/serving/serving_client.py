@@ -5,15 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from serving_models import WaitingModel
 
 from zhihui.serving.config import ServeConfig
+from zhihui.serving.indexes import Indexes
 from zhihui.serving.keys import Keys
 from zhihui.serving.models import Models
 from zhihui.serving.running import serve_in_thread
@@ -52,9 +54,17 @@ def call(
 
 
 @contextmanager
-def serving(*models: Any, keys: tuple[str, ...] = (), reranker: Any = None, **settings: Any):
+def serving(
+    *models: Any,
+    keys: tuple[str, ...] = (),
+    reranker: Any = None,
+    indexes: Mapping[str, Path] | None = None,
+    **settings: Any,
+):
     """Serve models on loopback; gives the URL and the service."""
-    service = Service(Models(models), ServeConfig(**settings), reranker=reranker, keys=len(keys))
+    served = Models(models)
+    searched = Indexes(indexes or {}, served)
+    service = Service(served, ServeConfig(**settings), reranker=reranker, indexes=searched, keys=len(keys))
     waiting = [model for model in models if isinstance(model, WaitingModel)]
     for model in waiting:
         model.gate.set()  # for the warm-up

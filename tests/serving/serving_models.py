@@ -21,6 +21,18 @@ TEXTS = [
     "出租人无正当理由不退还押金的，承租人可以向人民法院起诉。" * 9,
 ]
 
+PASSAGES = [
+    {"text": "租房合同到期后，房东应当在七日内退还押金。", "title": "押金", "year": 2020, "lang": "zh"},
+    {"text": "如有损坏，可以从押金中扣除维修费用。", "title": "扣除", "year": 2021, "lang": "zh", "big": 10**30},
+    {"text": "高铁从北京到上海最快只要四个多小时。", "title": "高铁", "year": 2022, "lang": "zh"},
+    {
+        "text": "𠮷野家😀的押金条<script>document.title='x'</script><img src=x onerror=\"document.title='x'\">",
+        "year": 2023,
+    },
+    {"text": "泡绿茶的水温不要超过八十五度，否则茶汤会发苦。", "title": "<b>泡茶</b>", "year": 2024},
+]
+"""Rows of a small index; one tries to be more than text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingModel(ServedModel):

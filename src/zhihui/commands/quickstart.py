@@ -16,8 +16,8 @@ def command(
     model: Annotated[
         str,
         typer.Option(
-            help="Model to start from: nano, which is shipped, `fresh` for one built on the set's own text, or a folder "
-            "or hub id."
+            help="Model to start from: nano, which is shipped, `fresh` for one built on the set's own text, a folder, "
+            "or a hub id."
         ),
     ] = "nano",
     training_tokens: Annotated[int, typer.Option(help="Tokens to train on, about; fewer is quicker.")] = 1_000_000,

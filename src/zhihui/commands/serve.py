@@ -28,6 +28,10 @@ def command(
     reranker: Annotated[
         str | None, typer.Option(help="Cross-encoder for /rerank; by default the first model's cosine ranks.")
     ] = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(help="Index to search, as `zhihui index` wrote it, or NAME=INDEX; may be given several times."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Start only if sentence-transformers gives the same vectors.")
     ] = False,
@@ -57,6 +61,7 @@ def command(
 
     from zhihui import progress
     from zhihui.serving.config import ServeConfig
+    from zhihui.serving.indexes import Indexes, find_indexes
     from zhihui.serving.keys import read_keys
     from zhihui.serving.logs import write_json_lines
     from zhihui.serving.models import default_devices, load_models
@@ -85,6 +90,7 @@ def command(
     with bound:
         if not config.is_loopback and not len(keys):
             typer.echo(f"zhihui: {host} is open to other machines without an API key; give --api-key-file", err=True)
+        folders = find_indexes(index or [])
         devices = tuple(device or default_devices())
         loaded = load_models(
             models, devices, dtype=dtype.value, max_length=max_length, token_budget=config.token_budget
@@ -94,7 +100,8 @@ def command(
                 typer.echo(
                     f"zhihui: {model.name} agrees with sentence-transformers: {verify_model(model):.7f}", err=True
                 )
+        indexes = Indexes(folders, loaded)
         second = None if reranker is None else load_served_reranker(reranker, devices)
         progress.quiet()
         write_json_lines()
-        run(Service(loaded, config, reranker=second, keys=len(keys)), keys, bound)
+        run(Service(loaded, config, reranker=second, indexes=indexes, keys=len(keys)), keys, bound)

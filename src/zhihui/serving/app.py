@@ -16,8 +16,10 @@ from zhihui import __version__
 from zhihui.serving.gate import GONE, Gate
 from zhihui.serving.keys import Keys
 from zhihui.serving.openai_routes import openai_routes
+from zhihui.serving.page_routes import PAGE_ROUTES, page_routes
 from zhihui.serving.refusals import Refusal, bad_input
 from zhihui.serving.rerank_routes import rerank_routes
+from zhihui.serving.search_routes import search_routes
 from zhihui.serving.service import Service
 from zhihui.serving.status_routes import status_routes
 from zhihui.serving.tei_routes import tei_routes
@@ -35,14 +37,15 @@ def build_app(service: Service, keys: Keys | None = None) -> Gate:
     # The pages of documentation would fetch scripts from elsewhere; the schema itself is at /openapi.json.
     app = FastAPI(
         title="zhihui",
-        description="Chinese text embeddings over HTTP.",
+        description="Chinese text embeddings and search over HTTP.",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
     )
-    for routes in (openai_routes, tei_routes, rerank_routes, status_routes):
+    for routes in (openai_routes, tei_routes, rerank_routes, search_routes, status_routes):
         app.include_router(routes(service))
+    app.include_router(page_routes())
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -52,7 +55,7 @@ def build_app(service: Service, keys: Keys | None = None) -> Gate:
     for route in paths.values():
         for operation in route.values():
             operation["responses"].pop("422", None)  # FastAPI's own answer to a wrong body; ours is a 400
-    known = frozenset(paths) | {"/openapi.json"}
+    known = frozenset(paths) | {"/openapi.json", *PAGE_ROUTES}
     return Gate(app, service, keys or Keys([]), known)
 
 

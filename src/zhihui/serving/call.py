@@ -26,7 +26,7 @@ class Call:
     texts: list[str] = field(default_factory=list)
     """For the log where texts are wanted there."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Of its stages: tokenization, queue, inference."""
+    """Of its stages: tokenization, queue, inference, search."""
 
     @property
     def age(self) -> float:

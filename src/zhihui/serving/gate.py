@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from zhihui.serving.call import Call
 from zhihui.serving.keys import Keys
 from zhihui.serving.logs import log_call
+from zhihui.serving.page_routes import PAGE_ROUTES
 from zhihui.serving.refusals import Refusal, bad_input
 from zhihui.serving.service import Service
 from zhihui.serving.worker import log_failure
 
-OPEN_ROUTES = ("/health", "/ready", "/metrics")
+OPEN_ROUTES = ("/health", "/ready", "/metrics", *PAGE_ROUTES)
 """Need no key, are not limited, and answer while the server drains."""
 GONE = 499
 """The status that is logged where the client has gone; of no standard, but nginx logs the same."""

@@ -28,7 +28,7 @@ class Metrics:
         )
         self._stages = {
             stage: Histogram(f"te_request_{stage}_duration", f"Seconds of {stage}.", buckets=_SECONDS, registry=into)
-            for stage in ("tokenization", "queue", "inference")
+            for stage in ("tokenization", "queue", "inference", "search")
         }
         self._length = Histogram("te_request_input_length", "Tokens of a call.", buckets=_TOKENS, registry=into)
         self._truncated = Counter("te_request_truncated_inputs", "Texts that were cut.", registry=into)

@@ -137,8 +137,12 @@ class Models:
         raise Refusal(404, message, param="model", code=MODEL_NOT_FOUND)
 
 
-def split_alias(given: str) -> tuple[str | None, str]:
+def split_alias(given: str, what: str = "model") -> tuple[str | None, str]:
     """Return the name and the folder or hub id of NAME=MODEL; the name is None where only a model is given.
+
+    Args:
+        given: as the user wrote it.
+        what: it is, for the message.
 
     Raises:
         InputError: nothing on one side.
@@ -147,7 +151,8 @@ def split_alias(given: str) -> tuple[str | None, str]:
     if not equals:
         return None, given
     if not name or not source or name.strip() != name:
-        raise InputError(f"model {given!r} cannot be read; write NAME=FOLDER, or a folder or hub id alone")
+        hub = " or hub id" if what == "model" else ""
+        raise InputError(f"{what} {given!r} cannot be read; write NAME=FOLDER, or a folder{hub} alone")
     return name, source
 
 

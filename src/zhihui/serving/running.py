@@ -82,7 +82,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             urls = [url_of(bound) for bound in sockets or []]
-            logger.info("ready", extra={"facts": {"urls": urls, "models": list(self._service.models.by_name)}})
+            facts = {
+                "urls": urls,
+                "models": [*self._service.models.by_name],
+                "indexes": [*self._service.indexes.by_name],
+            }
+            logger.info("ready", extra={"facts": facts})
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from zhihui.serving.preparing import Cutting, Direction
 from zhihui.serving.refusals import bad_input
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Refuse half a surrogate pair, which JSON may hold and no encoding can write."""
     try:
         text.encode("utf-8")
@@ -20,7 +20,7 @@ def _whole(text: str) -> str:
     return text
 
 
-Text = Annotated[StrictStr, AfterValidator(_whole)]
+Text = Annotated[StrictStr, AfterValidator(whole)]
 TokenIds = list[StrictInt]
 Inputs = Text | list[Text] | TokenIds | list[TokenIds]
 Truncate = StrictBool | Literal["NONE", "START", "END"]

@@ -17,6 +17,7 @@ from zhihui.errors import RunFailure
 from zhihui.serving.admission import Admission
 from zhihui.serving.call import Call, call_of
 from zhihui.serving.config import ServeConfig
+from zhihui.serving.indexes import Indexes
 from zhihui.serving.limits import Limits
 from zhihui.serving.metrics import Metrics
 from zhihui.serving.models import Models, ServedModel
@@ -60,6 +61,7 @@ class Service:
         config: ServeConfig | None = None,
         *,
         reranker: ServedReranker | None = None,
+        indexes: Indexes | None = None,
         keys: int = 0,
     ) -> None:
         """Take loaded models.
@@ -68,9 +70,11 @@ class Service:
             models: those that embed.
             config: settings.
             reranker: a cross-encoder for the rerank routes; None ranks by the default model's cosine.
+            indexes: those that are searched.
             keys: how many API keys there are, each with limits of its own.
         """
         self.models, self.reranker = models, reranker
+        self.indexes = indexes or Indexes({}, models)
         self.config = config or ServeConfig()
         self.queue = Queue()
         self.admission = Admission(self.config.queue_tokens)
@@ -105,6 +109,7 @@ class Service:
         for worker in self._workers:
             worker.join()
         self._tokenizing.shutdown(cancel_futures=True)
+        self.indexes.close()
 
     # ----------------------------------------------------------------------- calls
 
@@ -225,7 +230,7 @@ class Service:
                 rows += ids
                 truncated += cut
                 if call.remaining == 0:
-                    raise _late(call)
+                    raise late(call)
         call.seconds["tokenization"] = time.monotonic() - begun
         return rows, truncated
 
@@ -245,7 +250,7 @@ class Service:
                 return rows
             if gone.done():
                 raise ClientDisconnect
-            raise _late(call)
+            raise late(call)
         except RunFailure as error:
             raise Refusal(500, str(error), code="model_failure") from None
         finally:
@@ -264,7 +269,8 @@ def _slices(inputs: Sequence[Input]) -> Iterator[Sequence[Input]]:
     yield inputs[start:]
 
 
-def _late(call: Call) -> Refusal:
+def late(call: Call) -> Refusal:
+    """Return the refusal of a call whose time is over."""
     message = f"no answer within {call.timeout:g} s; send fewer texts, or try again later"
     return Refusal(503, message, code="timeout", retry_after=2)
 

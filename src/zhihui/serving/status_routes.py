@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
@@ -12,6 +12,7 @@ from zhihui import __version__
 from zhihui.serving.answers import TEI_ERRORS, json_response
 from zhihui.serving.models import ServedModel
 from zhihui.serving.refusals import Refusal
+from zhihui.serving.search_routes import described_indexes
 from zhihui.serving.service import Service
 
 
@@ -37,9 +38,9 @@ def status_routes(service: Service) -> APIRouter:
         """Return the metrics for Prometheus."""
         return Response(service.metrics.shown(), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/info", response_model=dict[str, Any], responses={401: TEI_ERRORS[401]})
-    async def info() -> Response:
-        """Describe the models and the bounds."""
+    @router.get("/info", response_model=dict[str, Any], responses={status: TEI_ERRORS[status] for status in (401, 503)})
+    async def info(request: Request) -> Response:
+        """Describe the models, the indexes and the bounds."""
         config, first = service.config, service.models.default
         facts = {
             **_described(first),
@@ -55,6 +56,7 @@ def status_routes(service: Service) -> APIRouter:
             "workers": len(first.copies),
             "reranker": None if service.reranker is None else service.reranker.name,
             "models": [_described(model) for model in service.models],
+            "indexes": await described_indexes(service, request),
             "version": __version__,
         }
         return json_response(facts)
