@@ -10,6 +10,7 @@ import pytest
 
 from zhihui import progress
 from zhihui.encoder import build
+from zhihui.search import open_index
 
 TEXTS = ["租房合同到期后，房东应当在七日内退还押金。", "高铁从北京到上海最快只要四个多小时。", "空调漏水先看排水管。"]
 
@@ -128,6 +129,16 @@ def test_a_terminal_is_asked_until_an_empty_line(zhihui, index, monkeypatch):
     assert TEXTS[2] not in done.out
 
 
+def test_a_new_index_takes_the_shipped_model_unless_another_is_named(zhihui, docs, tmp_path):
+    done = zhihui("index", docs, "--out", tmp_path / "new", "--device", "cpu")
+    assert (done.status, done.err) == (0, "")
+    hits = json.loads(
+        zhihui("search", "退押金", "--index", tmp_path / "new", "--mode", "dense", "--json").out.splitlines()[0]
+    )
+    assert TEXTS[0] in json.dumps(hits, ensure_ascii=False)
+    assert open_index(tmp_path / "new").description.model == "nano"
+
+
 def test_an_index_is_exported(zhihui, index, tmp_path):
     done = zhihui("index", "export", index, tmp_path / "out", "--to", "qdrant")
     assert (done.status, done.err) == (0, "")
@@ -140,7 +151,6 @@ def test_an_index_is_exported(zhihui, index, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["index", "docs", "--out", "new"], "new: no index is there yet; name a model with --model"),
         (["index", "none", "--out", "idx"], "none: no such file or folder"),
         (["index", "docs", "--out", "docs/idx"], "lies within docs"),
         (["index", "docs", "--out", "docs/rent.md"], "rent.md: lies within docs"),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from zhihui.errors import InputError
 from zhihui.records.distribution import TokenCounter
+from zhihui.records.shipped import model_path
 from zhihui.runs import fingerprint_path
 
 _FILE = "tokenizer.json"
@@ -52,7 +53,7 @@ class Tokens:
     unit = "tokens"
 
     def __init__(self, model: str | Path) -> None:
-        folder = Path(model)
+        folder = model_path(model)
         if not folder.is_dir():
             folder = _fetch(str(model))
         self._counter = TokenCounter(folder)

@@ -19,7 +19,7 @@ from zhihui.encoder.settings import Pooling
 from zhihui.encoder.terms import register
 from zhihui.encoder.tokens import ensure_eos
 from zhihui.errors import InputError
-from zhihui.records.shipped import SHIPPED_MODELS
+from zhihui.records.shipped import model_path
 
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.jinja"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
@@ -89,11 +89,7 @@ def load(
 
 def _resolve(model: str | Path, revision: str | None) -> Path:
     """Return a local folder: that of a shipped model, the one named, or a fetched copy of a hub id."""
-    folder = Path(model)
-    if str(model) in SHIPPED_MODELS:
-        if folder.exists():
-            raise InputError(f"{model}: is a shipped model and a folder here; write ./{model} for the folder")
-        folder = SHIPPED_MODELS[str(model)]
+    folder = model_path(model)
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"{folder}: a local folder has no revisions; leave out revision {revision!r}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from zhihui.config import did_you_mean
 from zhihui.errors import InputError
 from zhihui.recipe.stage import Kind, Takes
-from zhihui.records.shipped import ENGINE, STARTER
+from zhihui.records.shipped import ENGINE, STARTER, model_path
 
 SHIPPED = {"starter": STARTER, "engine": ENGINE}
 """The names of what is shipped, which no stage may have: a retrieval set, and a folder of files."""
@@ -57,7 +57,9 @@ class Input:
         if self.stage is not None:
             return None
         looks_like_hub = self.text.count("/") == 1 and not self.text.startswith((".", "~", "/"))
-        return None if self.is_model and looks_like_hub and not Path(self.text).exists() else Path(self.text)
+        if not self.is_model:
+            return Path(self.text)
+        return None if looks_like_hub and not Path(self.text).exists() else model_path(self.text)
 
 
 def is_reference(text: str) -> bool:
