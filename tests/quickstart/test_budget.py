@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from zhihui.encoder import Encoder, build
+from zhihui.encoder.terms import build as build_terms
 from zhihui.quickstart import budget
 from zhihui.records import Example
 
@@ -51,3 +52,10 @@ def test_a_small_set_gets_small_batches_and_few_evaluations(model, examples):
     assert config.batches.size == 5
     assert config.eval_steps == 7
     assert config.save_steps == 3
+
+
+def test_a_model_of_terms_takes_larger_steps_and_others_do_not(model, examples):
+    terms = build_terms([text for e in examples[:50] for text in (e.query, *e.pos)], seed=0)
+    own, others = (budget.settings(each, examples, tokens=10**5, seed=0) for each in (terms, model))
+    assert (own.learning_rate, own.weight_decay, own.loss.temperature) == (2e-3, 0.0, 0.02)
+    assert (others.learning_rate, others.weight_decay, others.loss.temperature) == (3e-4, 0.01, 0.05)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from zhihui.encoder import Encoder
+from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.records import Example
 from zhihui.training.batches import BatchConfig
 from zhihui.training.config import TrainConfig
@@ -19,6 +20,7 @@ _MOST_PASSES = 4
 _EVALUATIONS = 5
 """Points on the curve over training, beside the one before it."""
 _SAMPLE = 256
+_OF_TERMS = LossConfig(temperature=0.02, terms=("passage_query",))
 
 
 def choose(encoder: Encoder, examples: Sequence[Example], *, tokens: int, seed: int) -> list[Example]:
@@ -35,11 +37,14 @@ def settings(encoder: Encoder, examples: Sequence[Example], *, tokens: int, seed
     passes = round(tokens / (_tokens_each(encoder, examples, seed) * len(examples)))
     epochs = max(1, min(_MOST_PASSES, passes))
     steps = max(1, epochs * (len(examples) // size))
+    # A model of terms has a weight for each, of which a batch moves few: it takes larger steps (docs/lab-log.md).
+    terms = isinstance(encoder.backbone, TermsModel)
     return TrainConfig(
-        loss=LossConfig(temperature=0.05, hardness="importance", strength=1.0),
+        loss=_OF_TERMS if terms else LossConfig(temperature=0.05, hardness="importance", strength=1.0),
         batches=BatchConfig(size=size, negatives=_NEGATIVES, passage_tokens=_PASSAGE_TOKENS),
         epochs=epochs,
-        learning_rate=3e-4,
+        learning_rate=2e-3 if terms else 3e-4,
+        weight_decay=0.0 if terms else 0.01,
         eval_steps=-(-steps // _EVALUATIONS),
         keep="best",
         save_steps=max(1, steps // 10),
