@@ -7,15 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from zhihui.commands.one_set import Mirror, SetFolder, Split, Task
+
 
 def command(
     model: Annotated[str, typer.Argument(help="Folder or hub id of an embedding model.", metavar="MODEL")],
-    data: Annotated[Path | None, typer.Option("--data", help="BEIR folder.")] = None,
-    task: Annotated[str | None, typer.Option(help="A task of C-MTEB in its place, such as T2Retrieval.")] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Local mirror of the task's data set, in the hub's layouts; by default it is fetched."),
-    ] = None,
+    data: SetFolder = None,
+    task: Task = None,
+    data_dir: Mirror = None,
     dimensions: Annotated[
         list[int] | None,
         typer.Option(
@@ -25,7 +24,7 @@ def command(
     rescored: Annotated[
         int, typer.Option(help="Binary: the nearest passages whose order is found anew by the query's own numbers.")
     ] = 100,
-    split: Annotated[str, typer.Option(help="Judgements of a BEIR set, those of qrels/SPLIT.tsv.")] = "test",
+    split: Split = "test",
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default one under runs/ for each set and model.")
     ] = None,

@@ -8,19 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from zhihui.commands.evaluate import Baseline
+from zhihui.commands.one_set import Mirror, SetFolder, Split, Task
 
 
 def command(
     models: Annotated[
         list[str] | None, typer.Argument(help="Folders or hub ids of embedding models.", metavar="[MODEL]...")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="BEIR folder.")] = None,
-    task: Annotated[str | None, typer.Option(help="A task of C-MTEB in its place, such as T2Retrieval.")] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Local mirror of the task's data set, in the hub's layouts; by default it is fetched."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Judgements of a BEIR set, those of qrels/SPLIT.tsv.")] = "test",
+    data: SetFolder = None,
+    task: Task = None,
+    data_dir: Mirror = None,
+    split: Split = "test",
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default one under runs/ for each set and choice of models.")
     ] = None,
