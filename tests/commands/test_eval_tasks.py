@@ -114,11 +114,11 @@ def test_baselines_and_two_models_in_one_call(
     zhihui: Callable[..., Any], mirror: Path, tmp_path: Path, loaded: dict[str, Bigrams]
 ) -> None:
     out = tmp_path / "out"
-    more = ["--random", "--hybrid", "--hybrid-weight", 0.7, "--cache", tmp_path / "cache", "--json"]
+    more = ["--random", "--hybrid", "--dense-share", 0.7, "--rrf", "--cache", tmp_path / "cache", "--json"]
     done = zhihui("eval", "a/m", "b/n", "--task", "EcomRetrieval", "--data-dir", mirror, "--out", out, *more)
     assert done.status == 0, done.err
     shown = json.loads(done.out)["average"]
-    fused = {f"{way} of {model}" for way in ("hybrid", "weighted") for model in ("a/m", "b/n")}
+    fused = {f"{way} of {model}" for way in ("hybrid", "rrf") for model in ("a/m", "b/n")}
     assert set(shown) == {"bm25", "random", "a/m", "b/n", *fused}
     assert shown["a/m"] == shown["b/n"]
     assert any((tmp_path / "cache").iterdir())
@@ -200,7 +200,7 @@ def test_the_published_scores_are_shown(zhihui: Callable[..., Any]) -> None:
         ),
         (["--model-dir", "nowhere", "--task", "all"], "belongs to a system; name one with --system"),
         (["--task", "all", "--device", "cpu", "--workers", "2"], "exclude each other"),
-        (["--task", "all", "--hybrid-weight", "1.5", "m"], "give a share from 0 to 1"),
+        (["--task", "all", "--hybrid", "--dense-share", "1.5", "m"], "give a share from 0 to 1"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -12,7 +12,7 @@ import pytest
 from zhihui.errors import InputError
 from zhihui.evaluation.encoding import MeteredEncoder, TokenEstimate
 from zhihui.evaluation.run import evaluate
-from zhihui.evaluation.systems import Bm25System, DenseSystem, RandomSystem, WeightedSystem
+from zhihui.evaluation.systems import Bm25System, DenseSystem, HybridSystem, RandomSystem
 from zhihui.ranking import TopK
 from zhihui.records import RetrievalSet
 
@@ -77,7 +77,7 @@ def ranking(*rows: dict[int, float]) -> TopK:
 
 
 def test_a_weighted_sum_by_hand() -> None:
-    system = WeightedSystem([Bm25System(), RandomSystem()], weights=[0.25, 0.75])
+    system = HybridSystem([Bm25System(), RandomSystem()], weights=[0.25, 0.75])
     first = ranking({0: 30.0, 1: 20.0, 2: 10.0}, {4: 5.0}, {})
     second = ranking({2: 0.9, 0: 0.6, 3: 0.5}, {}, {})
     fused = system.fuse([first, second], 4)
@@ -89,16 +89,16 @@ def test_a_weighted_sum_by_hand() -> None:
 @pytest.mark.parametrize("weights", [[1.0], [-0.1, 1.0], [0.0, 0.0], [float("nan"), 1.0]])
 def test_weights_that_weigh_nothing_are_refused(weights: list[float]) -> None:
     with pytest.raises(InputError, match="give one of 0 or more for each of 2 systems"):
-        WeightedSystem([Bm25System(), RandomSystem()], weights=weights)
+        HybridSystem([Bm25System(), RandomSystem()], weights=weights)
 
 
 def test_all_weight_on_one_part_ranks_as_that_part(tiny: RetrievalSet, encoder: Any) -> None:
     dense = DenseSystem(encoder)
-    only = WeightedSystem([Bm25System(), dense], weights=[0, 1])
+    only = HybridSystem([Bm25System(), dense], weights=[0, 1])
     found = evaluate(tiny, "test", [dense, only])
     tops = [[[key for key, _ in one.top[:5]] for one in result.found] for result in found.systems]
     assert tops[0] == tops[1]
-    assert only.fingerprint != WeightedSystem([Bm25System(), dense], weights=[1, 0]).fingerprint
+    assert only.fingerprint != HybridSystem([Bm25System(), dense], weights=[1, 0]).fingerprint
 
 
 def test_random_passages_are_the_same_again_and_whole() -> None:

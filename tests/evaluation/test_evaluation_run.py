@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from zhihui.evaluation.bootstrap import interval
 from zhihui.evaluation.metrics import METRICS, score_run
 from zhihui.evaluation.run import as_json, average, evaluate
 from zhihui.evaluation.stored import read_found, write_found
-from zhihui.evaluation.systems import Bm25System, DenseSystem, HybridSystem
-from zhihui.ranking import TopK, reciprocal_rank_fusion
+from zhihui.evaluation.systems import Bm25System, DenseSystem, HybridSystem, RankFusionSystem, RetrievalSystem
+from zhihui.ranking import TopK, reciprocal_rank_fusion, score_fusion
 from zhihui.records import RetrievalSet
 from zhihui.runs import to_json
 
@@ -77,17 +78,22 @@ def test_only_the_judged_queries_of_the_split_count(tiny: RetrievalSet) -> None:
     assert len(evaluation.systems[0].scores["ndcg_at_10"]) == 1
 
 
-def test_hybrid_fuses_the_rankings_of_its_parts_without_asking_again(tiny: RetrievalSet) -> None:
+@pytest.mark.parametrize("way", ["hybrid", "rrf"])
+def test_a_fusion_takes_the_rankings_of_its_parts_without_asking_again(tiny: RetrievalSet, way: str) -> None:
     other = {"q1": {"茶": 2.0}, "q2": {"猫": 1.0}, "q4": {"书": 1.0}}
     parts = [Fixed(TABLE, "a"), Fixed(other, "b")]
-    hybrid = HybridSystem(parts)
-    together = evaluate(tiny, "test", [*parts, hybrid])
+    fused: RetrievalSystem
+    if way == "hybrid":
+        fused, merge = HybridSystem.with_bm25(*parts), partial(score_fusion, weights=[0.4, 0.6])
+    else:
+        fused, merge = RankFusionSystem(parts), reciprocal_rank_fusion
+    together = evaluate(tiny, "test", [*parts, fused])
     assert [part.calls for part in parts] == [1, 1]
-    alone = evaluate(tiny, "test", [hybrid])
-    assert together.system("hybrid").found == alone.system("hybrid").found
+    alone = evaluate(tiny, "test", [fused])
+    assert together.system(way).found == alone.system(way).found
     ids = list(together.query_ids)
-    fused = reciprocal_rank_fusion([part.rank(tiny, ids, 1000) for part in parts], 1000)
-    best = [list(tiny.corpus)[row[0]] if row[0] >= 0 else None for row in fused.indices]
+    merged = merge([part.rank(tiny, ids, 1000) for part in parts], 1000)
+    best = [list(tiny.corpus)[row[0]] if row[0] >= 0 else None for row in merged.indices]
     assert best[ids.index("q1")] == "茶"
     assert [found.top[0][0] if found.top else None for found in alone.systems[0].found] == best
 

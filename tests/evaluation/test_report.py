@@ -26,7 +26,7 @@ from zhihui.runs import read_json
 @pytest.fixture
 def evaluation(tiny: RetrievalSet, encoder: Any) -> Evaluation:
     bm25, dense = Bm25System(), DenseSystem(encoder)
-    return evaluate(tiny, "test", [bm25, dense, HybridSystem([bm25, dense])])
+    return evaluate(tiny, "test", [bm25, dense, HybridSystem.with_bm25(bm25, dense)])
 
 
 def page_of(path: Path, **arguments: Any) -> Page:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zhihui.errors import InputError
-from zhihui.ranking import TopK, reciprocal_rank_fusion
+from zhihui.ranking import TopK, reciprocal_rank_fusion, score_fusion
 
 
 def ranking(*rows):
@@ -44,10 +46,40 @@ def test_weights_multiply_what_a_rank_brings():
             reciprocal_rank_fusion(rankings, 3, weights=weights)
 
 
-def test_the_order_of_the_rankings_changes_nothing():
+def scored(*rows):
+    width = max(map(len, rows))
+    found = TopK.empty(len(rows), width)
+    for row, scores in enumerate(rows):
+        found.indices[row, : len(scores)] = list(scores)
+        found.scores[row, : len(scores)] = list(scores.values())
+    return found
+
+
+def test_scores_are_brought_to_one_range_and_summed():
+    first = scored({7: 30.0, 2: 20.0, 5: 10.0}, {4: 5.0}, {})
+    second = scored({2: 0.9, 9: 0.6, 7: 0.5}, {8: 0.1, 3: 0.0, 4: -0.3}, {})
+    fused = score_fusion([first, second], 4, weights=(0.4, 0.6))
+    # 7: 0.4 + 0; 2: 0.4 / 2 + 0.6; 5: 0; 9: 0.6 / 4.  Alone in its list, 4 is the best of it; last in the other, 0.
+    assert fused.indices.tolist() == [[2, 7, 9, 5], [8, 3, 4, -1], [-1] * 4]
+    np.testing.assert_allclose(fused.scores[0], [0.8, 0.4, 0.15, 0.0], atol=1e-6)
+    np.testing.assert_allclose(fused.scores[1, :3], [0.6, 0.45, 0.4], atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(0.1, 10), st.floats(-10, 10))
+def test_scale_and_offset_of_a_retriever_change_nothing(scale, offset):
+    random = np.random.default_rng(0)
+    first, second = (ranking(*(random.permutation(40)[:30] for _ in range(5))) for _ in range(2))
+    moved = TopK(indices=second.indices, scores=(second.scores.astype(np.float64) * scale + offset))
+    plain, other = score_fusion([first, second], 25), score_fusion([first, moved], 25)
+    np.testing.assert_allclose(plain.scores, other.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("merge", [reciprocal_rank_fusion, score_fusion])
+def test_the_order_of_the_rankings_changes_nothing(merge):
     random = np.random.default_rng(0)
     rankings = [ranking(*(random.permutation(40)[:30] for _ in range(20))) for _ in range(5)]
-    forward, backward = (reciprocal_rank_fusion(order, 25) for order in (rankings, rankings[::-1]))
+    forward, backward = (merge(order, 25) for order in (rankings, rankings[::-1]))
     np.testing.assert_array_equal(forward.indices, backward.indices)
     np.testing.assert_array_equal(forward.scores, backward.scores)
 

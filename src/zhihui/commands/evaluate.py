@@ -54,12 +54,14 @@ def command(
         Baseline, typer.Option(help="Measure BM25 over Chinese words too, and compare with it.")
     ] = Baseline.BM25,
     hybrid: Annotated[
-        bool, typer.Option("--hybrid", help="Measure each model fused with BM25 by reciprocal rank too.")
+        bool, typer.Option("--hybrid", help="Measure each model fused with BM25 too, by a weighted sum of scores.")
     ] = False,
-    hybrid_weight: Annotated[
-        float | None,
-        typer.Option(help="Measure a weighted sum with BM25 too; the share of the model's scores, 0 to 1."),
-    ] = None,
+    dense_share: Annotated[
+        float, typer.Option(help="Of the model's scores in that sum, 0 to 1; the rest is BM25's.")
+    ] = 0.6,
+    rrf: Annotated[
+        bool, typer.Option("--rrf", help="Measure each model fused with BM25 by reciprocal rank too.")
+    ] = False,
     random: Annotated[bool, typer.Option("--random", help="Measure passages drawn at random too.")] = False,
     instruction: Annotated[
         str | None, typer.Option(help="The task in words, in place of the tasks' own and the models' query prompt.")
@@ -122,7 +124,8 @@ def command(
         split=split,
         baseline=baseline.value,
         hybrid=hybrid,
-        hybrid_weight=hybrid_weight,
+        dense_share=dense_share,
+        rrf=rrf,
         random=random,
         instruction=instruction,
     )

@@ -6,7 +6,7 @@ from zhihui.evaluation.bootstrap import Interval, interval, paired_difference
 from zhihui.evaluation.metrics import METRICS, score_run
 from zhihui.evaluation.report import Curve, write_report, write_results_json
 from zhihui.evaluation.run import Evaluation, Found, SystemResult, evaluate
-from zhihui.evaluation.systems import Bm25System, DenseSystem, HybridSystem, RetrievalSystem
+from zhihui.evaluation.systems import Bm25System, DenseSystem, HybridSystem, RankFusionSystem, RetrievalSystem
 
 __all__ = [
     "METRICS",
@@ -17,6 +17,7 @@ __all__ = [
     "Found",
     "HybridSystem",
     "Interval",
+    "RankFusionSystem",
     "RetrievalSystem",
     "SystemResult",
     "evaluate",

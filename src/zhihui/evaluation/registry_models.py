@@ -20,7 +20,7 @@ from zhihui.runs import fingerprint
 
 HOUSE_TEMPLATE = "Instruct: {task}\nQuery: "
 """What `TextEncoder.encode_queries` makes of an instruction."""
-RESERVED = {"bm25", "random", "hybrid", "weighted"}
+RESERVED = {"bm25", "random", "hybrid", "rrf"}
 """Names of the systems that no model is behind alone."""
 _TOLD = re.compile(r"^(Instruct(?:ion)?: ?).*?( ?\nQuery: ?)$", re.DOTALL)
 

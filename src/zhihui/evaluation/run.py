@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zhihui.errors import InputError
 from zhihui.evaluation.bootstrap import Interval, intervals
 from zhihui.evaluation.metrics import METRICS, as_arrays, score_ranks
-from zhihui.evaluation.systems import HybridSystem, RetrievalSystem
+from zhihui.evaluation.systems import FusedSystem, RetrievalSystem
 from zhihui.ranking import TopK
 from zhihui.ranking.topk import NONE
 from zhihui.records import RetrievalSet
@@ -86,7 +86,7 @@ def evaluate(
     Args:
         data: the set.
         split: which judgements count.
-        systems: measured in this order; a `HybridSystem` reuses the rankings of its parts.
+        systems: measured in this order; a `FusedSystem` reuses the rankings of its parts.
         k: passages ranked for each query; metrics cut beyond it see k.
         seed: of the bootstrap, the same for all systems.
         ignore_identical_ids: drop a passage that has the query's id from what is found, as mteb does in some tasks.
@@ -110,7 +110,7 @@ def evaluate(
     def ranked(system: RetrievalSystem) -> TopK:
         if id(system) not in rankings:
             start = time.monotonic()
-            if isinstance(system, HybridSystem):
+            if isinstance(system, FusedSystem):
                 parts = [ranked(part) for part in system.parts]
                 start = time.monotonic()
                 rankings[id(system)] = system.fuse(parts, k)
@@ -202,7 +202,7 @@ def _with_parts(systems: Sequence[RetrievalSystem]) -> set[int]:
     needed = set()
     for system in systems:
         needed.add(id(system))
-        if isinstance(system, HybridSystem):
+        if isinstance(system, FusedSystem):
             needed |= _with_parts(system.parts)
     return needed
 

@@ -22,10 +22,10 @@ from zhihui.evaluation.systems import (
     DenseSystem,
     HybridSystem,
     RandomSystem,
+    RankFusionSystem,
     RetrievalSystem,
-    WeightedSystem,
 )
-from zhihui.ranking import TopK
+from zhihui.ranking import DENSE_SHARE, TopK
 from zhihui.records import read_beir
 from zhihui.runs import Manifest, fingerprint, fingerprint_path, run_stage
 
@@ -48,17 +48,19 @@ class EvaluationConfig:
     baseline: Baseline = "bm25"
     """Measured beside the models, and compared with: BM25 over Chinese words, or nothing."""
     hybrid: bool = False
+    """Whether each model is measured fused with BM25 too, by a weighted sum of scores."""
+    dense_share: float = DENSE_SHARE
+    """Of a model's scores in that sum, 0 to 1; the rest is BM25's."""
+    rrf: bool = False
     """Whether each model is measured fused with BM25 by reciprocal rank too."""
-    hybrid_weight: float | None = None
-    """Share of a model's scores, 0 to 1, in a weighted sum with BM25's that is measured too; None measures none."""
     random: bool = False
     """Whether passages drawn at random are measured too."""
     instruction: str | None = None
     """The task in words, in place of the models' own query prompt and of the instructions of C-MTEB's tasks."""
 
     def __post_init__(self) -> None:
-        if self.hybrid_weight is not None and not 0 <= self.hybrid_weight <= 1:
-            raise InputError(f"hybrid_weight is {self.hybrid_weight}; give a share from 0 to 1")
+        if not 0 <= self.dense_share <= 1:
+            raise InputError(f"dense_share is {self.dense_share}; give a share from 0 to 1, usually {DENSE_SHARE}")
         if self.baseline not in get_args(Baseline):
             raise InputError(f"baseline {self.baseline!r} is unknown; choose {' or '.join(get_args(Baseline))}")
 
@@ -227,12 +229,12 @@ def systems_of(
     systems += dense
     suffix = "" if len(dense) == 1 else " of {}"
     if config.hybrid:
-        systems += [HybridSystem([bm25, one], name=f"hybrid{suffix}".format(one.name)) for one in dense]
-    if config.hybrid_weight is not None:
-        weights = [1 - config.hybrid_weight, config.hybrid_weight]
         systems += [
-            WeightedSystem([bm25, one], weights=weights, name=f"weighted{suffix}".format(one.name)) for one in dense
+            HybridSystem.with_bm25(bm25, one, dense_share=config.dense_share, name=f"hybrid{suffix}".format(one.name))
+            for one in dense
         ]
+    if config.rrf:
+        systems += [RankFusionSystem([bm25, one], name=f"rrf{suffix}".format(one.name)) for one in dense]
     return systems
 
 
@@ -248,8 +250,8 @@ def check_systems(count: int, config: EvaluationConfig) -> None:
     """
     if not count and config.baseline == "none" and not config.random:
         raise InputError("nothing to measure; name a model, or leave out baseline none")
-    if (config.hybrid or config.hybrid_weight is not None) and not count:
-        raise InputError("hybrid fuses BM25 with a model; name a model")
+    if (config.hybrid or config.rrf) and not count:
+        raise InputError("a hybrid fuses BM25 with a model; name a model")
 
 
 def during_training(folder: Path, split: str) -> tuple[Callable[[TextEncoder], dict[str, float]], str]:

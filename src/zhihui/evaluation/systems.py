@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zhihui.encoder.cache import BLOCK
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.evaluation.encoding import MeteredEncoder
-from zhihui.ranking import BM25, TopK, exact, reciprocal_rank_fusion
-from zhihui.ranking.topk import NONE, best
+from zhihui.ranking import BM25, DENSE_SHARE, TopK, exact, reciprocal_rank_fusion, score_fusion
 from zhihui.records import RetrievalSet
 from zhihui.runs import fingerprint
 
@@ -135,26 +133,17 @@ class DenseSystem:
         return exact.search(found, encoder.encode_documents(passages), k)
 
 
-class HybridSystem:
-    """Reciprocal rank fusion of other systems; measured with them it fuses the rankings they gave."""
+class FusedSystem:
+    """A fusion of other systems' rankings; measured with them it fuses those they gave."""
 
-    def __init__(self, parts: Sequence[RetrievalSystem], *, name: str = "hybrid", constant: float = 60) -> None:
-        """Keep the parts.
-
-        Args:
-            parts: the systems to fuse.
-            name: for tables.
-            constant: of `zhihui.ranking.reciprocal_rank_fusion`.
-
-        """
+    def __init__(self, parts: Sequence[RetrievalSystem], *, name: str) -> None:
         self.parts = tuple(parts)
         self.name = name
-        self.constant = constant
 
     @property
     def fingerprint(self) -> str:
-        """Those of the parts and the constant."""
-        return fingerprint(["rrf", self.constant, [part.fingerprint for part in self.parts]])
+        """That of the way of fusion and those of the parts."""
+        return fingerprint([*self._way(), [part.fingerprint for part in self.parts]])
 
     def rank(self, data: RetrievalSet, query_ids: Sequence[str], k: int) -> TopK:
         """Rank with each part and fuse."""
@@ -162,13 +151,16 @@ class HybridSystem:
 
     def fuse(self, rankings: Sequence[TopK], k: int) -> TopK:
         """Fuse the rankings the parts gave, in their order."""
-        return reciprocal_rank_fusion(rankings, k, constant=self.constant)
+        raise NotImplementedError
+
+    def _way(self) -> list[Any]:
+        raise NotImplementedError
 
 
-class WeightedSystem(HybridSystem):
-    """The weighted sum of other systems' scores, each query's brought to the range from 0 to 1 (Lee 1997)."""
+class HybridSystem(FusedSystem):
+    """The weighted sum of scores, `zhihui.ranking.score_fusion`."""
 
-    def __init__(self, parts: Sequence[RetrievalSystem], *, weights: Sequence[float], name: str = "weighted") -> None:
+    def __init__(self, parts: Sequence[RetrievalSystem], *, weights: Sequence[float], name: str = "hybrid") -> None:
         """Keep the parts.
 
         Args:
@@ -184,35 +176,35 @@ class WeightedSystem(HybridSystem):
         if len(self.weights) != len(self.parts) or not all(w >= 0 for w in self.weights) or not any(self.weights):
             raise InputError(f"weights {list(weights)}: give one of 0 or more for each of {len(self.parts)} systems")
 
-    @property
-    def fingerprint(self) -> str:
-        """Those of the parts and the weights."""
-        return fingerprint(["weighted", list(self.weights), [part.fingerprint for part in self.parts]])
+    @classmethod
+    def with_bm25(
+        cls, bm25: RetrievalSystem, dense: RetrievalSystem, *, dense_share: float = DENSE_SHARE, name: str = "hybrid"
+    ) -> HybridSystem:
+        """Return the fusion of BM25 with a model, whose share of the score is given, 0 to 1."""
+        return cls([bm25, dense], weights=[1 - dense_share, dense_share], name=name)
 
     def fuse(self, rankings: Sequence[TopK], k: int) -> TopK:
         """Add the scores up; a passage that a part does not list gets nothing from it."""
-        fused = TopK.empty(len(rankings[0].indices), k)
-        for row in range(len(fused.indices)):
-            listed = [ranking.indices[row] != NONE for ranking in rankings]
-            indices = [ranking.indices[row][filled] for ranking, filled in zip(rankings, listed, strict=True)]
-            shares = [
-                weight * _to_unit(ranking.scores[row][filled])
-                for weight, ranking, filled in zip(self.weights, rankings, listed, strict=True)
-            ]
-            passages, place = np.unique(np.concatenate(indices), return_inverse=True)
-            sums = np.bincount(place, weights=np.concatenate(shares), minlength=len(passages)).astype(np.float32)
-            chosen = best(sums, k)
-            fused.indices[row, : len(chosen)] = passages[chosen]
-            fused.scores[row, : len(chosen)] = sums[chosen]
-        return fused
+        return score_fusion(rankings, k, weights=self.weights)
+
+    def _way(self) -> list[Any]:
+        return ["weighted", list(self.weights)]
 
 
-def _to_unit(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Bring scores to the range from 0 to 1; equal ones become 1."""
-    wide = scores.astype(np.float64)
-    if not len(wide) or wide.max() == wide.min():
-        return np.ones_like(wide)
-    return (wide - wide.min()) / (wide.max() - wide.min())
+class RankFusionSystem(FusedSystem):
+    """Reciprocal rank fusion."""
+
+    def __init__(self, parts: Sequence[RetrievalSystem], *, name: str = "rrf", constant: float = 60) -> None:
+        """Keep the parts; the constant is that of `zhihui.ranking.reciprocal_rank_fusion`."""
+        super().__init__(parts, name=name)
+        self.constant = constant
+
+    def fuse(self, rankings: Sequence[TopK], k: int) -> TopK:
+        """Add up what the ranks bring."""
+        return reciprocal_rank_fusion(rankings, k, constant=self.constant)
+
+    def _way(self) -> list[Any]:
+        return ["rrf", self.constant]
 
 
 def _passages(data: RetrievalSet) -> list[str]:

@@ -239,7 +239,7 @@ class _Run:
         self.say("measuring BM25, the model before and after training, and the hybrid on the test queries")
         bm25, trained = Bm25System(), DenseSystem(self.cached(after), name="after")
         start = DenseSystem(self.cached(before), name="before")
-        systems: list[RetrievalSystem] = [bm25, start, trained, HybridSystem([bm25, trained])]
+        systems: list[RetrievalSystem] = [bm25, start, trained, HybridSystem.with_bm25(bm25, trained)]
 
         def work(folder: Path) -> dict[str, Any]:
             write_found(folder / FOUND, evaluate(self.data, "test", systems, seed=self.config.seed))
@@ -280,7 +280,7 @@ class _Run:
             settings={"quickstart": self.config, "start": self.start_from or "fresh"},
             notes=[
                 "before: the model training starts from. after: its weights at the best evaluation on a sample of the "
-                "dev queries. hybrid: reciprocal rank fusion of after and bm25. Measured on test queries, which "
+                "dev queries. hybrid: after and bm25, their scores fused. Measured on test queries, which "
                 "training never saw.",
                 f"The exported model, loaded by transformers and sentence-transformers, gives the same vectors to "
                 f"{difference:.0e}.",
