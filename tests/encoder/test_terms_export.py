@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -15,11 +16,11 @@ import torch
 from small_models import SENTENCES, gap
 
 import zhihui
-from zhihui.encoder import Encoder
+from zhihui.encoder import Encoder, fresh
 from zhihui.encoder.export import export
 from zhihui.encoder.export_check import export_checked
 from zhihui.encoder.stage import ExportConfig
-from zhihui.encoder.terms import build
+from zhihui.encoder.terms import build, pack, unpack
 from zhihui.errors import InputError
 
 TEXTS = [*SENTENCES[:5], "雨", "龘", "".join(SENTENCES[:5])]
@@ -41,7 +42,8 @@ def by_transformers(folder, dtype):
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=dtype).eval()
+    stored = {"int4": "auto"}.get(dtype, dtype)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=stored).eval()
     for side in ("left", "right"):
         for role, prompt in prompts.items():
             inputs = tokenizer([prompt + t for t in texts], padding=True, padding_side=side, return_tensors="pt")
@@ -61,7 +63,7 @@ def by_sentence_transformers(folder, dtype):
 
 for dtype, folder in folders.items():
     model = (by_transformers if library == "transformers" else by_sentence_transformers)(folder, dtype)
-    assert str(model.dtype) == f"torch.{dtype}", model.dtype
+    assert str(model.dtype) == {"int4": "torch.bfloat16"}.get(dtype, f"torch.{dtype}"), model.dtype
     code = type(model).__module__
     assert code.startswith("transformers_modules."), code
 assert not any(name.partition(".")[0] == "zhihui" for name in sys.modules)
@@ -99,12 +101,13 @@ def both(encoder, texts=TEXTS):
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["transformers", "sentence-transformers"])
 def test_others_load_it_without_this_package(folder, encoder, library, tmp_path):
-    half = ExportConfig(dtype="bfloat16").load(str(folder), device="cpu")
-    export(half, tmp_path / "half")
-    expected = {"float32": both(encoder), "bfloat16": both(half)}
-    rounded = gap(expected["float32"]["document"], expected["bfloat16"]["document"])
-    assert 1e-4 < rounded < 1e-2
-    folders = {"float32": str(folder), "bfloat16": str(tmp_path / "half")}
+    folders, expected = {"float32": str(folder)}, {"float32": both(encoder)}
+    for dtype, most in (("bfloat16", 1e-2), ("int4", 3e-2)):
+        changed = ExportConfig(dtype=dtype).load(str(folder), device="cpu")
+        folders[dtype] = str(tmp_path / dtype)
+        export(changed, Path(folders[dtype]))
+        expected[dtype] = both(changed)
+        assert 1e-4 < gap(expected["float32"]["document"], expected[dtype]["document"]) < most
     task = json.dumps([library, folders, TEXTS, encoder.settings.prompts])
     home = {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "code"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -112,7 +115,7 @@ def test_others_load_it_without_this_package(folder, encoder, library, tmp_path)
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == (8 if library == "transformers" else 4)
+    assert len(found) == (12 if library == "transformers" else 6)
     for name, vectors in found.items():
         dtype, role, *_ = name.split()
         assert gap(np.array(vectors), expected[dtype][role]) < 1e-5, name
@@ -122,6 +125,41 @@ def test_others_load_it_without_this_package(folder, encoder, library, tmp_path)
 def test_the_export_is_checked_on_either_side(folder, dtype, tmp_path):
     assert export_checked(zhihui.load(folder, device="cpu", dtype=dtype), tmp_path / "model") < 1e-6
     assert zhihui.load(tmp_path / "model", device="cpu").dtype == getattr(torch, dtype)
+
+
+def test_packed_embeddings_take_an_eighth_and_train_again_once_loaded(folder, encoder, tmp_path):
+    packed = ExportConfig(dtype="int4").load(str(folder), device="cpu")
+    worst = export_checked(packed, tmp_path / "packed")
+    assert worst < 1e-6
+    size = {path: (path / "model.safetensors").stat().st_size for path in (folder, tmp_path / "packed")}
+    rows, dims = encoder.backbone.embedding.shape
+    others = encoder.backbone.weight.numel() + encoder.backbone.emphasis.numel() + 1
+    assert size[folder] - size[tmp_path / "packed"] == pytest.approx(rows * dims * 3.5 + others * 2, rel=1e-3)
+    loaded = zhihui.load(tmp_path / "packed", device="cpu")
+    assert loaded.backbone.embedding.requires_grad
+    assert loaded.backbone.embedding.dtype == torch.bfloat16
+    np.testing.assert_array_equal(loaded.encode_queries(TEXTS), packed.encode_queries(TEXTS))
+    again = ExportConfig(dtype="int4").load(str(tmp_path / "packed"), device="cpu")
+    # The largest number of a row is the scale, so that rounding what is rounded changes only the scales, in bf16.
+    assert gap(again.encode_queries(TEXTS), packed.encode_queries(TEXTS)) < 1e-3
+
+
+def test_rounding_to_four_bits_is_to_the_nearest_of_fifteen_steps(encoder):
+    backbone = copy.deepcopy(encoder.backbone)
+    before = backbone.embedding.detach() * backbone.emphasis.exp()[:, None]
+    pack(backbone)
+    assert backbone.embedding.dtype == torch.uint8
+    unpack(backbone)
+    after = backbone.embedding.detach() * backbone.emphasis.exp()[:, None]
+    step = before.abs().amax(1, keepdim=True) / 7
+    assert ((after - before).abs() <= step * 0.5001).all()
+    assert ((after - before).abs() > step * 0.4).any()
+
+
+def test_only_embeddings_of_terms_are_packed(tmp_path):
+    export(fresh.build("nano", SENTENCES, seed=0), tmp_path / "small")
+    with pytest.raises(InputError, match="dtype int4 is for models of terms; use bfloat16"):
+        ExportConfig(dtype="int4").load(str(tmp_path / "small"), device="cpu")
 
 
 def test_loaded_and_exported_again_it_is_the_same_model(folder, encoder, tmp_path):

@@ -22,6 +22,7 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+    INT4 = "int4"
 
 
 class Pooling(StrEnum):
@@ -48,7 +49,7 @@ def command(
         str | None, typer.Option(help="What the model card's code loads, such as a hub id; by default the folder.")
     ] = None,
     dtype: Annotated[
-        Dtype, typer.Option(help="Write the weights in this; auto is what they are stored in.")
+        Dtype, typer.Option(help="Write the weights in this; auto is what they are stored in. int4: models of terms.")
     ] = Dtype.AUTO,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens a text is cut to, prompt included; by default the model's own.")

@@ -16,7 +16,7 @@ from zhihui.encoder.encoder import Encoder, claims_open, is_decoder
 from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.probe import check_direction, is_packable, is_prunable
 from zhihui.encoder.settings import Pooling
-from zhihui.encoder.terms import register
+from zhihui.encoder.terms import register, unpack
 from zhihui.encoder.tokens import ensure_eos
 from zhihui.errors import InputError
 from zhihui.records.shipped import model_path
@@ -71,6 +71,8 @@ def load(
         raise InputError(f"{container.name}: max_length {settings.max_length} exceeds the model's {room} positions")
     if settings.pooling == "lasttoken" and (container.is_plain or container.adds_eos):
         ensure_eos(tokenizer)
+    if isinstance(backbone, TermsModel) and backbone.config.packed:
+        unpack(backbone)
     has_layers = not isinstance(backbone, TermsModel)  # else there is no attention to probe, and nothing to pack
     if has_layers:
         check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)

@@ -11,8 +11,9 @@ from zhihui.encoder.encoder import Encoder
 from zhihui.encoder.export_check import export_checked
 from zhihui.encoder.fresh import SHAPES, build
 from zhihui.encoder.loading import load
+from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.settings import EncoderSettings, Pooling, query_prompt
-from zhihui.encoder.terms import TERMS
+from zhihui.encoder.terms import TERMS, pack
 from zhihui.encoder.terms import build as build_terms
 from zhihui.errors import InputError
 from zhihui.records import is_beir, read_beir, read_examples
@@ -20,7 +21,7 @@ from zhihui.runs import Manifest, run_stage
 
 MODEL = "model"
 Attention = Literal["bidirectional", "causal"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,8 @@ class ExportConfig:
     name: str | None = None
     """What the model card's code loads, such as a hub id; None for the folder."""
     dtype: Dtype = "auto"
-    """What the weights are written in; auto is what they are stored in."""
+    """What the weights are written in; auto is what they are stored in (once loaded, int4 is bfloat16). int4: models of
+    terms, whose embeddings take four bits a number beside weights in bfloat16."""
     max_length: int | None = None
     """Tokens a text is cut to, prompt included."""
     pooling: Pooling | None = None
@@ -140,11 +142,15 @@ class ExportConfig:
         encoder = load(
             model,
             device=device,
-            dtype=self.dtype,
+            dtype="bfloat16" if self.dtype == "int4" else self.dtype,
             max_length=self.max_length,
             pooling=self.pooling,
             attention=self.attention,
         )
+        if self.dtype == "int4":
+            if not isinstance(encoder.backbone, TermsModel):
+                raise InputError(f"{encoder.name}: dtype int4 is for models of terms; use bfloat16 or float16")
+            pack(encoder.backbone)
         query = self.query_prompt if self.instruction is None else query_prompt(self.instruction)
         given = {"query": query, "document": self.document_prompt}
         prompts = encoder.settings.prompts | {role: text for role, text in given.items() if text is not None}

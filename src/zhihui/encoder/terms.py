@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from zhihui.encoder.encoder import Encoder
-from zhihui.encoder.modeling_terms import TermsConfig, TermsModel
+from zhihui.encoder.modeling_terms import STEPS, ZERO, TermsConfig, TermsModel, unpacked
 from zhihui.encoder.settings import EncoderSettings
 from zhihui.errors import InputError, require
 
@@ -77,6 +78,30 @@ def build(
     frequency, length = _statistics(backbone, tokenizer, texts)
     _fill(backbone, frequency, length, count=len(texts), seed=seed)
     return Encoder(backbone, tokenizer, settings, name=f"fresh-{TERMS}", packable=False).eval()
+
+
+def pack(backbone: TermsModel) -> None:
+    """Round the embeddings to four bits a number, in place: an eighth of their bytes in fp32.
+
+    Each term's are divided by their largest, which its emphasis takes up: the vectors change by the rounding alone.
+    """
+    with torch.no_grad():
+        table = backbone.embedding.float()
+        scale = (table.abs().amax(1) * STEPS / (ZERO - 1)).clamp(min=torch.finfo(torch.float32).tiny)
+        steps = (table / scale[:, None] * STEPS).round().to(torch.int8) + ZERO
+        low, high = steps.to(torch.uint8).chunk(2, dim=1)
+        backbone.emphasis += scale.log()
+    del backbone.embedding
+    backbone.register_buffer("embedding", low | high << 4)
+    backbone.config.packed = True
+
+
+def unpack(backbone: TermsModel) -> None:
+    """Make parameters of packed embeddings, in place, which can be trained; the vectors are the same."""
+    table = unpacked(backbone.embedding).to(backbone.weight.dtype)
+    del backbone.embedding
+    backbone.embedding = nn.Parameter(table)
+    backbone.config.packed = False
 
 
 def _tokenizer(texts: Sequence[str], vocabulary: int | None) -> tuple[Any, NDArray[np.int32]]:
