@@ -21,6 +21,8 @@ test-all: $(VENV)/.dev lint
 
 nano: $(VENV)/.base
 	$(BIN)/zhihui run recipes/nano.yaml --out runs/nano
+	$(BIN)/zhihui export runs/nano/export/model --name zhihui-nano --card --license cc-by-sa-4.0 \
+		--results runs/nano/evaluate --trained runs/nano/train --about scripts/nano-card.md
 	rm -rf src/zhihui/starter/nano
 	cp -r runs/nano/export/model src/zhihui/starter/nano
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -99,6 +101,14 @@ def test_results_and_limits_are_told(encoder, covid):
     assert "model-index" not in front(text)
 
 
+def test_sections_of_ones_own_stand_before_the_results(tmp_path, encoder, covid):
+    own = tmp_path / "own.md"
+    own.write_text("\n## Sources\n\nStatutes {{ as they stand }}.\n", encoding="utf-8")
+    config = CardConfig(results=(covid,), about=own)
+    text = card_text(encoder, gather(encoder, "nowhere", config), config, name="model")
+    assert text.count("\n\n## Sources\n\nStatutes {{ as they stand }}.\n\n## Results\n") == 1
+
+
 def test_a_run_of_tasks_alone_shows_the_published_systems(tmp_path, encoder):
     run = write_run(
         tmp_path / "run", {COVID: {"m": [0.99] * 949}}, split="dev", fingerprints={"m": encoder.fingerprint}
@@ -136,8 +146,9 @@ def test_a_set_in_two_runs_is_refused(tmp_path, encoder):
         ({"licence": "Apache 2"}, "licence 'Apache 2' is no identifier"),
         ({"languages": ()}, "no language"),
         ({"system": "m"}, "there are none; pass --results"),
+        ({"about": Path("nowhere.md")}, "about nowhere.md: no such file; give a Markdown file"),
     ],
-    ids=["licence", "language", "system"],
+    ids=["licence", "language", "system", "about"],
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):

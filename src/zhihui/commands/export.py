@@ -86,6 +86,9 @@ def command(
     base_model: Annotated[
         str | None, typer.Option(help="--card: hub id of the model that training began with.")
     ] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="--card: Markdown file with sections of your own, such as sources.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ... for the check; by default a GPU if any.")
     ] = None,
@@ -110,24 +113,24 @@ def command(
         query_prompt=query_prompt,
         document_prompt=document_prompt,
     )
-    about = _card_config(card, results, system, trained, licence, base_model)
+    on_card = _card_config(card, results, system, trained, licence, base_model, about)
     if out is None:
-        _card_only(model, config, about, device=device, as_json=as_json)
+        _card_only(model, config, on_card, device=device, as_json=as_json)
         return
     check_free(out, overwrite=overwrite)
     watched = sys.stderr.isatty() and not as_json
     ran: list[str] = []
     with nullcontext() if watched else hushed():
         encoder = config.load(model, device=device)
-        if about is None:
+        if on_card is None:
             difference = export_checked(encoder, out, name=name, overwrite=overwrite)
         else:
             from zhihui.evaluation.card import export_with_card, gather
 
-            facts = gather(encoder, model, about)
-            difference, ran = export_with_card(encoder, out, facts, about, name=name, overwrite=overwrite)
+            facts = gather(encoder, model, on_card)
+            difference, ran = export_with_card(encoder, out, facts, on_card, name=name, overwrite=overwrite)
     report = _report(encoder) | {"out": out, "largest_difference": difference, "tolerance": tolerance(encoder)}
-    if about is not None:
+    if on_card is not None:
         report["card_ran_with"] = ran
     if as_json:
         typer.echo(to_json(report, indent=2))
@@ -155,18 +158,25 @@ def _card_config(
     trained: Path | None,
     licence: str | None,
     base_model: str | None,
+    about: Path | None,
 ) -> CardConfig | None:
     from zhihui.errors import InputError
     from zhihui.evaluation.card import CardConfig
 
-    given = {"results": results, "system": system, "trained": trained, "license": licence, "base-model": base_model}
+    given = {"results": results, "system": system, "trained": trained, "license": licence}
+    given |= {"base-model": base_model, "about": about}
     if not card:
         stray = [name for name, value in given.items() if value]
         if stray:
             raise InputError(f"--{stray[0]} is for the card; pass --card")
         return None
     return CardConfig(
-        licence=licence, base_model=base_model, results=tuple(results or ()), system=system, trained=trained
+        licence=licence,
+        base_model=base_model,
+        results=tuple(results or ()),
+        system=system,
+        trained=trained,
+        about=about,
     )
 
 

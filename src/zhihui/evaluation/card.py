@@ -54,12 +54,16 @@ class CardConfig:
     """Name of the model in those runs; None finds it by its fingerprint."""
     trained: Path | None = None
     """Run the model is from; None looks for one above the model's folder."""
+    about: Path | None = None
+    """Markdown file with sections of one's own, such as sources, which stand before the results."""
 
     def __post_init__(self) -> None:
         if self.licence is not None and not _LICENCE.fullmatch(self.licence):
             raise InputError(f"licence {self.licence!r} is no identifier; write it as the hub does, e.g. apache-2.0")
         if not self.languages:
             raise InputError("no language; name at least one, such as zh")
+        if self.about is not None and not self.about.is_file():
+            raise InputError(f"about {self.about}: no such file; give a Markdown file")
         if self.system is not None and not self.results:
             raise InputError(f"system {self.system!r} names one of the results, and there are none; pass --results")
 
@@ -210,6 +214,7 @@ def _sections(encoder: Encoder, facts: CardFacts, config: CardConfig) -> str:
         ],
         query_prompt=encoder.settings.prompt("query"),
         max_length=encoder.settings.max_length,
+        about="" if config.about is None else config.about.read_text(encoding="utf-8").strip(),
         licence=config.licence,
         base_model=config.base_model,
         languages=config.languages,
