@@ -1,4 +1,4 @@
-"""Memory, time and cost of training a 7B embedding model, by arithmetic: the tables of docs/scaling.md.
+"""Memory, time and cost of training and serving a 7B embedding model, by arithmetic: the tables of docs/scaling.md.
 
     python scripts/scaling.py                      # as in docs/scaling.md
     python scripts/scaling.py --utilisation 0.4 --price 4.0
@@ -11,13 +11,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, fields
 from itertools import product
+from math import ceil
 from typing import Literal
 
 PAIRS = (10**6, 10**7, 10**8, 10**9)
+CORPORA = (10**6, 10**8, 10**10)
 GPUS = (8, 32, 128, 512)
 BATCHES = (2_048, 16_384, 65_536)
 GB = 1e9
 Method = Literal["full", "LoRA"]
+Index = Literal["exact", "graph", "codes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,16 @@ class Assumptions:
     """Of a GPU hour, in any currency."""
     network: float = 50e9
     """Bytes a second that a GPU receives from other nodes (400 Gbit/s)."""
+    kept: int = 1_024
+    """Numbers of a vector that an approximate index keeps, one byte each: a Matryoshka prefix."""
+    links: int = 32
+    """Neighbours of a passage in a graph (HNSW's M; twice as many on the lowest level, where nearly all are)."""
+    code: int = 64
+    """Bytes of a passage's product quantisation code."""
+    server: float = 256e9
+    """Bytes of memory of a search server."""
+    bandwidth: float = 100e9
+    """Bytes a second that it reads from memory."""
 
 
 def tokens(assumed: Assumptions, *, negatives: int) -> int:
@@ -132,6 +145,31 @@ def hiding_tokens(assumed: Assumptions, method: Method = "full") -> float:
     return 3 * 2 * assumed.parameters / assumed.network / seconds_a_token
 
 
+def index_bytes(assumed: Assumptions, index: Index, *, passages: float) -> tuple[float, float]:
+    """Return bytes in memory and on disk.
+
+    exact: whole vectors in fp16. graph: bytes of the numbers kept, 4 for each link. codes: a code and an id of 8 bytes
+    in the cells of an inverted file; the numbers kept, by which the best are ranked again, on disk.
+    """
+    if index == "exact":
+        return passages * 2 * assumed.hidden, 0.0
+    if index == "graph":
+        return passages * (assumed.kept + 2 * 4 * assumed.links), 0.0
+    return passages * (assumed.code + 8), passages * assumed.kept
+
+
+def best_index(assumed: Assumptions, *, passages: float) -> Index:
+    """Return the simplest index that will do: exact if read in a tenth of a second, else a graph on up to 8 servers."""
+    if index_bytes(assumed, "exact", passages=passages)[0] <= assumed.bandwidth / 10:
+        return "exact"
+    return "graph" if servers(assumed, "graph", passages=passages) <= 8 else "codes"
+
+
+def servers(assumed: Assumptions, index: Index, *, passages: float) -> int:
+    """Return how many servers hold an index, a fifth of their memory left free."""
+    return ceil(index_bytes(assumed, index, passages=passages)[0] / (0.8 * assumed.server))
+
+
 # --------------------------------------------------------------------------- tables
 
 
@@ -190,6 +228,41 @@ def mining_table(assumed: Assumptions) -> str:
     return table(["passages and queries", "encoding, GPU hours", "exact search, GPU hours", "cost"], rows)
 
 
+def encoding_table(assumed: Assumptions) -> str:
+    """Return the table of encoding a corpus and keeping its vectors."""
+    rows = []
+    for passages in CORPORA:
+        hours = encoding_hours(assumed, passages=passages)
+        sizes = [f"{passages * width / GB:,.0f}" for width in (4 * assumed.hidden, 2 * assumed.hidden, assumed.kept)]
+        times = [duration(hours / gpus) for gpus in (8, 128, 512)]
+        rows.append([count(passages), f"{hours:,.0f}", *times, f"{hours * assumed.price:,.0f}", *sizes])
+    head = ["passages", "GPU hours", "8 GPUs", "128 GPUs", "512 GPUs", "cost", "fp32, GB", "fp16, GB", "kept bytes, GB"]
+    return table(head, rows)
+
+
+def index_table(assumed: Assumptions) -> str:
+    """Return the table of what holds an index; the simplest that is quick enough is bold."""
+    rows = []
+    names: dict[Index, str] = {
+        "exact": "exact scan, fp16",
+        "graph": "graph (HNSW), a byte a number",
+        "codes": "inverted file and codes (IVF-PQ), ranked again from disk",
+    }
+    for passages in CORPORA:
+        best = best_index(assumed, passages=passages)
+        for index, name in names.items():
+            memory, disk = index_bytes(assumed, index, passages=passages)
+            cells = [
+                name,
+                f"{memory / GB:,.1f}",
+                f"{disk / GB:,.1f}",
+                f"{servers(assumed, index, passages=passages):,}",
+            ]
+            cells = [f"**{cell}**" for cell in cells] if index == best else cells
+            rows.append([count(passages), *cells])
+    return table(["passages", "index", "memory, GB", "disk, GB", "servers"], rows)
+
+
 def report(assumed: Assumptions) -> str:
     """Return all tables as Markdown, the assumptions first."""
     values = [[each.name, f"{getattr(assumed, each.name):g}"] for each in fields(assumed)]
@@ -204,6 +277,8 @@ def report(assumed: Assumptions) -> str:
             parts.append(time_table(assumed, method, negatives=negatives))
     parts += ["### Memory", memory_table(assumed)]
     parts += ["### A round of dense mining", mining_table(assumed)]
+    parts += ["### A corpus to search: encoding", encoding_table(assumed)]
+    parts += ["### A corpus to search: the index", index_table(assumed)]
     parts += [
         "### Smallest chunk",
         f"Gathering weights from other nodes is hidden behind chunks of {hiding_tokens(assumed):,.0f} tokens or more.",

@@ -43,6 +43,18 @@ def test_memory_by_hand():
     assert scaling.vector_bytes(USUAL, batch=2048, gpus=8, negatives=4) == (10_240 + 256) * 3584 * 4 * 2
 
 
+def test_an_index_by_hand():
+    # 1e8 passages: 2 × 3,584 bytes; 1,024 and 64 links of 4; a code of 64 and 8 of an id, 1,024 on disk
+    assert scaling.index_bytes(USUAL, "exact", passages=1e8) == (716.8e9, 0)
+    assert scaling.index_bytes(USUAL, "graph", passages=1e8) == (128e9, 0)
+    assert scaling.index_bytes(USUAL, "codes", passages=1e8) == (7.2e9, 102.4e9)
+    assert scaling.servers(USUAL, "exact", passages=1e8) == 4  # 716.8 / (0.8 × 256)
+    assert [scaling.best_index(USUAL, passages=n) for n in (1e6, 1e8, 1e10)] == ["exact", "graph", "codes"]
+    # 0.1 s at 100 GB/s are 10 GB: 1,395,089 vectors of 7,168 bytes
+    assert scaling.best_index(USUAL, passages=1_395_089) == "exact"
+    assert scaling.best_index(USUAL, passages=1_395_090) == "graph"
+
+
 def test_the_page_holds_what_the_script_prints():
     printed = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "scaling.py")], capture_output=True, text=True, check=True
