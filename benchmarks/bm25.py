@@ -20,7 +20,6 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ import jieba
 import numpy as np
 import rjieba
 import torch
-from common import hardware, timed
+from common import timed
+from report import write_report
 
 from zhihui import progress
 from zhihui.ranking import BM25, STOP_WORDS, TopK, segment_all
@@ -37,7 +37,6 @@ from zhihui.ranking.folding import fold_all
 from zhihui.ranking.near import NearIndex
 from zhihui.ranking.shingles import bare, jaccard, shingles
 from zhihui.records import RetrievalSet, read_beir
-from zhihui.runs import versions, write_json
 
 HERE = Path(__file__).parent
 STARTER = Path(str(files("zhihui") / "starter" / "data"))
@@ -65,15 +64,13 @@ def main() -> None:
         results["ranking"][data.name] = ranking(data, options)
     if options.planted:
         results["near_duplicates"] = near_duplicates(texts, options)
-    report = {
-        "question": "Chinese BM25 against jieba: segmentation speed, ranking quality; near-duplicates found",
-        "settings": {k: v for k, v in vars(options).items() if k not in ("out", "sets")},
-        "hardware": hardware(),
-        "versions": {**versions(), **{name: metadata.version(name) for name in ("rjieba", "jieba", "bm25s", "rensa")}},
-        "results": results,
-    }
-    write_json(options.out, report)
-    print(options.out)
+    write_report(
+        "Chinese BM25 against jieba: segmentation speed, ranking quality; near-duplicates found",
+        options,
+        results,
+        unsaid=["sets"],
+        peers=["rjieba", "jieba", "bm25s", "rensa"],
+    )
 
 
 # --------------------------------------------------------------------------- segmentation

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import corpus, gemm_rate, hardware
+from common import corpus, gemm_rate
+from report import write_report
 
 from zhihui import progress
 from zhihui.encoder import Encoder, build
 from zhihui.encoder.export import export
 from zhihui.encoder.fresh import SHAPES, Shape
-from zhihui.runs import versions, write_json
 
 HERE = Path(__file__).parent
 
@@ -62,18 +62,13 @@ def main() -> None:
             print(f"{dtype:9} {name:32} {rate:9,.0f} tokens/s  {results[dtype]['share_of_gemm'][name]:4.0%} of GEMM")
         for name in ("ratio_to_best_peer", "ratio_to_best_peer_by_processor_time"):
             print(f"{dtype:9} {name:40} {results[dtype][name]:.2f}")
-    write_json(
-        options.out,
-        {
-            "question": "encoding throughput against sentence-transformers at its best batch size",
-            "settings": {k: v for k, v in vars(options).items() if k != "out"},
-            "tokens": {"total": sum(lengths), "shortest": min(lengths), "longest": max(lengths)},
-            "hardware": hardware(options.device),
-            "versions": versions(),
-            "results": results,
-        },
+    write_report(
+        "encoding throughput against sentence-transformers at its best batch size",
+        options,
+        results,
+        device=options.device,
+        tokens={"total": sum(lengths), "shortest": min(lengths), "longest": max(lengths)},
     )
-    print(options.out)
 
 
 def fresh_encoder(layers: int, hidden: int, seed: int) -> Encoder:

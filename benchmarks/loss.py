@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Times, hardware, peak_memory, timed
+from common import Times, peak_memory, timed
+from report import write_report
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from zhihui.runs import versions, write_json
 from zhihui.training.loss import Gradients, Layout, LossConfig, info_nce
 
 HERE = Path(__file__).parent
@@ -69,15 +69,12 @@ def main() -> None:
             "{pairs:,} pairs: {seconds:.0f} s, peak {peak_memory_gb:.2f} GB, "
             "{share_of_products:.0%} of the bare matrix products' rate".format(**results["large"])
         )
-    report = {
-        "question": "the loss stage against sentence-transformers', and a very large batch",
-        "settings": {k: v for k, v in vars(options).items() if k not in ("out", "only_large")},
-        "hardware": hardware(),
-        "versions": versions(),
-        "results": results,
-    }
-    write_json(options.out, report)
-    print(options.out)
+    write_report(
+        "the loss stage against sentence-transformers', and a very large batch",
+        options,
+        results,
+        unsaid=["only_large"],
+    )
 
 
 def against_peer(options: argparse.Namespace) -> dict[str, Any]:

@@ -20,18 +20,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import hardware, peak_memory, timed
+from common import peak_memory, timed
 from numpy.typing import NDArray
+from report import write_report
 
 from zhihui import progress
 from zhihui.ranking import TopK, exact
-from zhihui.runs import versions, write_json
 
 HERE = Path(__file__).parent
 OURS, FLAT, INVERTED = "zhihui exact", "faiss flat", "zhihui inverted file"
@@ -64,15 +63,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         results = measure(options, Path(name))
-    report = {
-        "question": "exact search for mining against faiss flat: speed, memory, ids",
-        "settings": {k: v for k, v in vars(options).items() if k not in ("out", "work", "found")},
-        "hardware": hardware(),
-        "versions": {**versions(), "faiss-cpu": metadata.version("faiss-cpu")},
-        "results": results,
-    }
-    write_json(options.out, report)
-    print(options.out)
+    write_report(
+        "exact search for mining against faiss flat: speed, memory, ids",
+        options,
+        results,
+        unsaid=["work", "found"],
+        peers=["faiss-cpu"],
+    )
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

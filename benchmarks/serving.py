@@ -34,12 +34,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import torch
-from common import hardware
 from encoding import draw_texts, fresh_encoder
+from report import write_report
 
 from zhihui import load, progress
 from zhihui.encoder.export import export
-from zhihui.runs import versions, write_json
 
 HERE = Path(__file__).parent
 _QUERY_CHARACTERS = 16
@@ -74,18 +73,13 @@ def main() -> None:
             if options.minutes:
                 results["memory"] = memory(url, process, texts, options)
         results["infinity"] = infinity(folder, texts, sum(lengths), options)
-    write_json(
-        options.out,
-        {
-            "question": "what serving over HTTP costs beside bare encoding",
-            "settings": {k: v for k, v in vars(options).items() if k != "out"},
-            "tokens": {"total": sum(lengths), "shortest": min(lengths), "longest": max(lengths)},
-            "hardware": hardware(options.device),
-            "versions": versions(),
-            "results": results,
-        },
+    write_report(
+        "what serving over HTTP costs beside bare encoding",
+        options,
+        results,
+        device=options.device,
+        tokens={"total": sum(lengths), "shortest": min(lengths), "longest": max(lengths)},
     )
-    print(options.out)
 
 
 # --------------------------------------------------------------------------- servers and clients

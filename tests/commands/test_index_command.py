@@ -74,12 +74,15 @@ def test_an_index_is_brought_up_to_date_with_its_own_settings(zhihui, docs, mode
 
 
 def test_hits_are_shown_with_their_scores(zhihui, index):
-    done = zhihui("search", "房東怎麼退押金", "--index", index, "--device", "cpu", "--top-k", 2)
-    assert (done.status, done.err) == (0, "")
-    first, text, *_ = done.out.splitlines()
-    assert re.fullmatch(r"1\. 租房  rent\.md@0  0\.03\d\d: dense -?0\.\d{4} \(#[123]\), bm25 0\.\d{4} \(#1\)", first)
-    assert text == f"   {TEXTS[0]}"
-    assert done.out.count("\n") == 4
+    for fusion, share, score in (("scores", 0.3, r"[01]\.[7-9]?\d{3,4}"), ("ranks", 0.5, r"0\.03\d\d")):
+        options = ["--device", "cpu", "--top-k", 2, "--fusion", fusion, "--dense-share", share]
+        done = zhihui("search", "房東怎麼退押金", "--index", index, *options)
+        assert (done.status, done.err) == (0, "")
+        first, text, *_ = done.out.splitlines()
+        parts = r"dense -?0\.\d{4} \(#[123]\), bm25 0\.\d{4} \(#1\)"
+        assert re.fullmatch(rf"1\. 租房  rent\.md@0  {score}: {parts}", first)
+        assert text == f"   {TEXTS[0]}"
+        assert done.out.count("\n") == 4
 
 
 def test_matches_are_in_colour_on_a_terminal(zhihui, index, monkeypatch):

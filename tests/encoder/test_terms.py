@@ -22,7 +22,7 @@ from zhihui.training.gradient_cache import CacheConfig, cached_backward
 TEXTS = [*SENTENCES, "邻居送来一篮刚摘的枇杷，又甜又多汁。"] * 3
 """Every character occurs three times, which is what it takes to be known."""
 MIXED = [*SENTENCES, "", "雨", "茶茶茶，茶茶茶", "龘龘", "。！", "".join(SENTENCES[:5])]
-SEMANTIC = 192
+SEMANTIC = 384
 
 
 @pytest.fixture(scope="module")

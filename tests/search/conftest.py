@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from word_encoder import WordEncoder
 
 from zhihui.encoder import build
@@ -19,14 +18,6 @@ TEXTS = [
     "身份证丢失可以到任意派出所补办。",
     "泡绿茶的水温不要超过八十五度。",
 ]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,11 @@ def folder(tmp_path_factory):
 def rows(folder):
     generator = np.random.default_rng(1)
     # Topics: texts of one share most of their characters, so that vectors come in clusters.
-    topics = [generator.choice(CHARACTERS, 8) for _ in range(60)]
+    topics = [generator.choice(CHARACTERS, 16) for _ in range(40)]
     found = []
     for number in range(2500):
-        own = generator.choice(CHARACTERS, 3)
-        words = [*topics[generator.integers(60)], *own]
+        own = generator.choice(CHARACTERS, 2)
+        words = [*topics[generator.integers(40)], *own]
         found.append({"id": f"p{number}", "text": "".join(words), "group": f"g{number % 5}", "number": number})
     write_rows(folder / "rows.jsonl", [*found, *({**row, "id": f"{row['id']}x"} for row in found[:30])])
     return found
@@ -60,11 +60,12 @@ def test_recall_is_good_and_scores_are_exact(both, rows):
     flat, ann = both
     about = ann.description.ann
     assert about["recall"] >= 0.99
-    assert about["probed"] < about["cells"] == 50
+    assert about["kind"] == "IVF_SQ"
+    assert about["probed"] <= about["cells"] // 3 == 16
     generator = np.random.default_rng(2)
     found = 0
     for number in range(60):
-        query = rows[number * 7]["text"][1:6] + "".join(generator.choice(CHARACTERS, 2))
+        query = rows[number * 7]["text"][1:9] + "".join(generator.choice(CHARACTERS, 2))
         exact = {hit.id: hit.score for hit in flat.search(query, encoder=WordEncoder(), mode="dense")}
         near = {hit.id: hit.score for hit in ann.search(query, encoder=WordEncoder(), mode="dense")}
         found += len(exact.keys() & near.keys())
@@ -94,6 +95,27 @@ def test_a_filter_reaches_lancedb(both, rows, monkeypatch):
     )
     ids(ann, rows[5]["text"], filters="number >= 100")
     assert [[each.field for each in conditions] for conditions in asked] == [["number"]]
+
+
+def test_where_most_cells_would_be_searched_all_vectors_are_read(folder, model, monkeypatch):
+    generator = np.random.default_rng(3)
+    # Texts that share nothing: the nearest passages of a query lie in any cell.
+    rows = [{"id": f"p{number}", "text": "".join(generator.choice(CHARACTERS, 6))} for number in range(1200)]
+    write_rows(folder / "apart.jsonl", rows)
+    indexes = []
+    for name, backend in (("apart flat", "flat"), ("apart", "lancedb")):
+        config = IndexConfig(whole=True, backend=backend, ann_from=1000)
+        update_index([folder / "apart.jsonl"], folder / name, config, model=str(model), encoder=WordEncoder())
+        indexes.append(open_index(folder / name))
+    flat, ann = indexes
+    about = ann.description.ann
+    assert (about["kind"], about["recall"]) == ("exact", 1.0)
+    assert about["probed"] == about["cells"] == 35
+    monkeypatch.setattr(type(ann._lance), "approximate", lambda *_: pytest.fail("searched every cell"))
+    for row in rows[:20]:
+        assert ids(ann, row["text"][1:5]) == ids(flat, row["text"][1:5])
+    for index in indexes:
+        index.close()
 
 
 def test_below_the_limit_it_is_exact(both, index, rows):

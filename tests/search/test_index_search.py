@@ -7,7 +7,7 @@ import pytest
 from word_encoder import WordEncoder
 
 from zhihui.errors import InputError
-from zhihui.ranking import BM25, exact, reciprocal_rank_fusion
+from zhihui.ranking import BM25, exact, reciprocal_rank_fusion, score_fusion
 from zhihui.records import write_rows
 from zhihui.search import IndexConfig, Overlong, open_index, overlong
 
@@ -43,16 +43,18 @@ def reference(rows, query, allowed):
     encoder = WordEncoder()
     some = [row for row in rows if allowed(row)]
     if not some:
-        return [], [], []
+        return [], [], [], []
     vectors = encoder.encode_documents([row["text"] for row in some])
     dense = exact.search(encoder.encode_queries([query]), vectors, len(some))
     everything = BM25([row["text"] for row in rows]).search([query], len(rows))
     kept = [n for n in everything.indices[0] if n >= 0 and allowed(rows[n])]
-    hybrid = reciprocal_rank_fusion([dense, bm25_of(some, rows, query)], len(some))
+    both = [dense, bm25_of(some, rows, query)]
+    scores, ranks = score_fusion(both, len(some), weights=(0.6, 0.4)), reciprocal_rank_fusion(both, len(some))
     return (
         [some[n]["id"] for n in dense.indices[0]],
         [rows[n]["id"] for n in kept],
-        [some[n]["id"] for n in hybrid.indices[0] if n >= 0],
+        [some[n]["id"] for n in scores.indices[0] if n >= 0],
+        [some[n]["id"] for n in ranks.indices[0] if n >= 0],
     )
 
 
@@ -84,15 +86,20 @@ FILTERS = {
 def test_rankings_are_those_of_the_rooms_it_is_made_of(index, rows, filters):
     encoder = WordEncoder()
     for query in QUERIES:
-        dense, bm25, hybrid = reference(rows, query, FILTERS[filters])
-        for mode, wanted in (("dense", dense), ("bm25", bm25), ("hybrid", hybrid)):
-            hits = index.search(query, encoder=encoder, top_k=25, mode=mode, filters=filters)
-            assert [hit.id for hit in hits] == wanted[:25], (query, mode)
+        dense, bm25, scores, ranks = reference(rows, query, FILTERS[filters])
+        for options, wanted in (
+            ({"mode": "dense"}, dense),
+            ({"mode": "bm25"}, bm25),
+            ({}, scores),
+            ({"fusion": "ranks"}, ranks),
+        ):
+            hits = index.search(query, encoder=encoder, top_k=25, filters=filters, **options)
+            assert [hit.id for hit in hits] == wanted[:25], (query, options)
 
 
 def test_a_hit_says_where_it_stands_in_each_ranking(index):
     encoder = WordEncoder()
-    hits = index.search("红茶", encoder=encoder, top_k=400)
+    hits = index.search("红茶", encoder=encoder, top_k=400, fusion="ranks")
     dense = {hit.id: hit for hit in index.search("红茶", encoder=encoder, top_k=400, mode="dense")}
     bm25 = {hit.id: hit for hit in index.search("红茶", top_k=400, mode="bm25")}
     assert len(hits) == len(dense) == 340 > len(bm25) > 50
@@ -107,18 +114,18 @@ def test_a_hit_says_where_it_stands_in_each_ranking(index):
     assert hits[0].metadata.keys() == {"document", "group", "number", "even"}
 
 
-def test_weights_shift_the_fused_ranking(index):
+@pytest.mark.parametrize("fusion", ["scores", "ranks"])
+def test_the_share_shifts_the_fused_ranking(index, fusion):
     encoder = WordEncoder()
 
     def ids(**options):
-        return [hit.id for hit in index.search("红茶和绿茶", encoder=encoder, top_k=10, **options)]
+        return [hit.id for hit in index.search("红茶和绿茶", encoder=encoder, top_k=10, fusion=fusion, **options)]
 
     # A ranking of weight nearly zero decides among those that the other does not list, and no more.
-    assert ids(weights=(1, 1e-9)) == ids(mode="dense")
-    assert ids(weights=(1e-9, 1)) == ids(mode="bm25")
+    assert ids(dense_share=1 - 1e-9) == ids(mode="dense")
+    assert ids(dense_share=1e-9) == ids(mode="bm25")
+    assert ids() == ids(dense_share={"scores": 0.6, "ranks": 0.5}[fusion])
     assert ids() not in (ids(mode="dense"), ids(mode="bm25"))
-    with pytest.raises(InputError, match=r"weights \[0, 0\]: give one of 0 or more"):
-        ids(weights=(0, 0))
 
 
 def test_words_are_highlighted(index):
@@ -133,11 +140,13 @@ def test_words_are_highlighted(index):
         ({"query": " \n"}, "the query is blank"),
         ({"top_k": 0}, "top_k is 0; ask for at least 1 hit"),
         ({"mode": "fast"}, "mode 'fast' is unknown; choose hybrid, dense, bm25"),
+        ({"fusion": "rank"}, "fusion 'rank' is unknown; choose scores or ranks"),
+        ({"dense_share": 1.5}, "dense_share is 1.5; give a share from 0 to 1, usually 0.6"),
         ({"encoder": None}, "load it with load_encoder, or search by bm25"),
         ({"encoder": WordEncoder(dimension=8)}, "was made by another model (dimension 32 became 8)"),
         ({"filters": "grup = g1"}, "no field 'grup'; did you mean group?"),
     ],
-    ids=["blank", "k", "mode", "encoder", "dimension", "filter"],
+    ids=["blank", "k", "mode", "fusion", "share", "encoder", "dimension", "filter"],
 )
 def test_what_cannot_be_searched_is_refused(index, options, message):
     options = {"query": "红茶", "encoder": WordEncoder(), **options}

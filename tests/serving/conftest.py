@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from serving_client import serving
 from serving_models import PASSAGES
 
@@ -13,15 +12,6 @@ from zhihui.records import read_rows
 from zhihui.records.shipped import STARTER
 from zhihui.search import update_index
 from zhihui.serving.models import served
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Threads cost more than they bring on matrices this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ class Overlap:
         pairs = zip(queries, passages, strict=True)
         return np.float32([len({*query} & {*passage}) / 100 + add for query, passage in pairs])
 
-    def _token_rows(self, queries, passages, instruction):
+    def token_rows(self, queries, passages, instruction):
         return [{"input_ids": [*query, *passage]} for query, passage in zip(queries, passages, strict=True)]
 
 

@@ -42,6 +42,14 @@ def test_hits_are_those_of_the_index(search_url, encoder, index_folder, mode):
     assert ("inference_ms" in answer["timing"]) == (mode != "bm25")
 
 
+def test_the_fusion_is_chosen_by_the_caller(search_url, encoder, index_folder):
+    with open_index(index_folder) as index:
+        for options in ({"fusion": "ranks"}, {"dense_share": 0.1}, {"fusion": "ranks", "dense_share": 0.9}):
+            expected = [hit.score for hit in index.search(QUERY, encoder=encoder, **options)]
+            shown = call(search_url, "/search", {"query": QUERY, **options}).json["hits"]
+            assert [hit["score"] for hit in shown] == pytest.approx(expected, abs=1e-5)
+
+
 def test_highlights_count_characters(search_url):
     (hit,) = call(search_url, "/search", {"query": "押金", "mode": "bm25", "filters": "year = 2023"}).json["hits"]
     assert hit["text"].startswith("𠮷野家😀的押金条")

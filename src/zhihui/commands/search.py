@@ -24,6 +24,13 @@ class ModeName(StrEnum):
     BM25 = "bm25"
 
 
+class FusionName(StrEnum):
+    """What is added up where passages are ranked by both."""
+
+    SCORES = "scores"
+    RANKS = "ranks"
+
+
 def command(
     index: Annotated[Path, typer.Option(help="The index, as `zhihui index` wrote it.")],
     query: Annotated[
@@ -42,8 +49,13 @@ def command(
             metavar="CONDITION",
         ),
     ] = None,
-    dense_weight: Annotated[float, typer.Option(help="Hybrid: weight of the ranking by vectors.")] = 1.0,
-    bm25_weight: Annotated[float, typer.Option(help="Hybrid: weight of the ranking by words.")] = 1.0,
+    fusion: Annotated[
+        FusionName, typer.Option(help="Hybrid: add up scores, or what ranks bring (reciprocal rank fusion).")
+    ] = FusionName.SCORES,
+    dense_share: Annotated[
+        float | None,
+        typer.Option(help="Hybrid: weight of the ranking by vectors, 0 to 1; by default 0.6 of scores, 0.5 of ranks."),
+    ] = None,
     instruction: Annotated[
         str | None, typer.Option(help="The task in words, in place of the model's own prompt.")
     ] = None,
@@ -76,7 +88,8 @@ def command(
             top_k=top_k,
             mode=mode.value,
             filters=where,
-            weights=(dense_weight, bm25_weight),
+            fusion=fusion.value,
+            dense_share=dense_share,
             instruction=instruction,
         )
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from zhihui.errors import InputError
 from zhihui.records.distribution import TokenCounter
-from zhihui.records.shipped import model_path
+from zhihui.records.hub import model_folder
 from zhihui.runs import fingerprint_path
 
 _FILE = "tokenizer.json"
@@ -53,9 +52,7 @@ class Tokens:
     unit = "tokens"
 
     def __init__(self, model: str | Path) -> None:
-        folder = model_path(model)
-        if not folder.is_dir():
-            folder = _fetch(str(model))
+        folder = model_folder(model, files=[_FILE])
         self._counter = TokenCounter(folder)
         self.fingerprint = fingerprint_path(folder / _FILE)
 
@@ -71,15 +68,3 @@ def lengths_of(model: str | Path | None) -> Lengths:
         InputError: no such model, or it has no usable tokenizer.json.
     """
     return Characters() if model is None else Tokens(model)
-
-
-def _fetch(model: str) -> Path:
-    if model.startswith((".", "~", "/")) or model.count("/") != 1:
-        raise InputError(f"{model}: no such model folder; give a folder or a hub id such as org/name")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(model, _FILE)).parent
-    except Exception as error:  # the network fails in many ways; to the user they are one
-        first = str(error).strip().split("\n")[0]
-        raise InputError(f"{model}: no such folder, and its {_FILE} cannot be fetched ({first})") from None

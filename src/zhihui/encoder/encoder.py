@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from zhihui import progress
 from zhihui.encoder import pruning
 from zhihui.encoder.attention import PACKED
-from zhihui.encoder.modeling_terms import TermsModel
+from zhihui.encoder.modeling_terms import TermsConfig
 from zhihui.encoder.packing import Packed, pack, plan_batches
 from zhihui.encoder.pooling import pool_packed, pool_padded, pooled_rows
 from zhihui.encoder.settings import EncoderSettings, Role
@@ -31,7 +31,15 @@ _WINDOW = 8192
 """Texts tokenized and sorted together: bounds memory, and is far more than a batch needs to sort well."""
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
 """Families whose position ids begin after the padding id."""
-_MUTE_CONFIG = ("_name_or_path", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype")
+_MUTE_CONFIG = (
+    "_name_or_path",
+    "transformers_version",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "matryoshka_dimensions",
+)
 """Entries of a config that no vector depends on, or that are told by the weights."""
 
 
@@ -96,6 +104,11 @@ class Encoder(nn.Module):
         return int(self.backbone.config.hidden_size)
 
     @property
+    def has_layers(self) -> bool:
+        """Whether the backbone computes a state for each token, as `has_layers` tells it by the config."""
+        return has_layers(self.backbone.config)
+
+    @property
     def is_causal(self) -> bool:
         """Whether a token is blind to those after it."""
         return not claims_open(self.backbone.config)
@@ -136,8 +149,9 @@ class Encoder(nn.Module):
         if self.packable:
             return pool_packed(packed_states(self.backbone, packed)[0], packed, pooling)
         ids, mask = packed.padded(self.tokenizer.pad_token_id or 0)
-        if isinstance(self.backbone, TermsModel):  # its states are all alike: none has to be looked for
-            return self.backbone.vectors(ids, mask)
+        if not self.has_layers:  # its states are all alike: none has to be looked for
+            vectors: Tensor = self.backbone.vectors(ids, mask)
+            return vectors
         return pool_padded(self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state, mask, pooling)
 
     def tokenize(
@@ -184,7 +198,7 @@ class Encoder(nn.Module):
             raise InputError(f"token_budget {token_budget} is not positive; use a few thousand tokens")
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         with progress.bar(len(texts), "Encoding") as bar:
-            for indices, batch in self._encoded(texts, role, instruction, token_budget or self._budget()):
+            for indices, batch in self._encoded(texts, role, instruction, token_budget or self.budget()):
                 vectors[indices] = batch
                 bar.advance(len(indices))
         return vectors
@@ -207,8 +221,12 @@ class Encoder(nn.Module):
             if training:
                 self.train()
 
-    def _budget(self) -> int:
-        """Tokens a batch: on a CPU what fits its caches, on a GPU what fills it (measured, docs/lab-log.md)."""
+    def budget(self) -> int:
+        """Return the tokens computed together where a call does not say.
+
+        `token_budget` if that is set; else on a CPU what fits its caches, on a GPU what fills it (measured,
+        docs/lab-log.md).
+        """
         if self.token_budget is not None:
             return self.token_budget
         return 65536 if self.device.type == "cuda" else 1024
@@ -239,6 +257,16 @@ def is_decoder(config: Any) -> bool:
     """Tell a decoder's config from an encoder's."""
     # BERT and its kin can be run as language models too, but a config with token types is an encoder's.
     return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not hasattr(config, "type_vocab_size")
+
+
+def has_layers(config: Any) -> bool:
+    """Tell whether layers compute a state for each token, from a config.
+
+    A model of terms (`zhihui.encoder.terms`) has none: it makes one vector of a text's terms. So there is no attention
+    to probe, nothing to pack, no last token to read, and no class of transformers that could load it: its code is
+    zhihui's own and travels with it.
+    """
+    return bool(config.model_type != TermsConfig.model_type)
 
 
 def claims_open(config: Any) -> bool:

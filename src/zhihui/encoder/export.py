@@ -15,7 +15,6 @@ from torch import nn
 from zhihui import __version__, progress
 from zhihui.encoder import modeling_terms
 from zhihui.encoder.encoder import Encoder, is_decoder
-from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.errors import InputError
 from zhihui.runs import read_json, replace_folder, write_json
 
@@ -104,7 +103,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 def _check_exportable(encoder: Encoder) -> None:
     model, tokenizer = type(encoder.backbone), encoder.tokenizer
     ours = model.__module__.startswith("transformers_modules.") and model.__module__.endswith(f".{MODELING}")
-    if not (model.__module__.startswith("transformers.") or model is TermsModel or ours):
+    if not (model.__module__.startswith("transformers.") or not encoder.has_layers or ours):
         raise InputError(
             f"{encoder.name}: its code is its own ({model.__module__}.{model.__qualname__}); only a model of "
             "transformers can be exported"
@@ -130,7 +129,7 @@ def _write_backbone(encoder: Encoder, folder: Path) -> None:
     if family is not None:
         # Servers choose their own implementation by this name, and know none of ours.
         config["architectures"] = [family]
-    if isinstance(encoder.backbone, TermsModel):
+    if not encoder.has_layers:
         shutil.copyfile(modeling_terms.__file__, folder / "modeling_terms.py")
         config["auto_map"] = {"AutoConfig": "modeling_terms.TermsConfig", "AutoModel": "modeling_terms.TermsModel"}
     elif has_code(encoder):
@@ -147,7 +146,7 @@ def _write_backbone(encoder: Encoder, folder: Path) -> None:
 def has_code(encoder: Encoder) -> bool:
     """Tell whether an export of this model brings code: its own, or what opens its attention in older transformers."""
     config = encoder.backbone.config
-    return isinstance(encoder.backbone, TermsModel) or (config.model_type in OPENED and not encoder.is_causal)
+    return not encoder.has_layers or (config.model_type in OPENED and not encoder.is_causal)
 
 
 def _older_names(config: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +186,7 @@ def _write_tokenizer(encoder: Encoder, folder: Path) -> None:
     if isinstance(config.get("extra_special_tokens"), list):
         # A list under this name stops transformers 4.51 to 4.57; all versions read the older name.
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    if is_decoder(encoder.backbone.config) or isinstance(encoder.backbone, TermsModel):
+    if is_decoder(encoder.backbone.config) or not encoder.has_layers:
         # The families' own classes rebuild the template in some versions, and lose EOS; the general one has had two
         # names, of which this one is known to all.
         config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
@@ -270,7 +269,7 @@ def usage_card(encoder: Encoder, name: str) -> str:
         dense=encoder.dense is not None,
         family=config.model_type,
         attention="causal" if encoder.is_causal else "bidirectional",
-        own_code=isinstance(encoder.backbone, TermsModel),
+        own_code=not encoder.has_layers,
         needs_code=has_code(encoder),
         needs_current=is_decoder(config) and not encoder.is_causal and not has_code(encoder),
         parameters=sum(p.numel() for p in encoder.parameters()),

@@ -12,16 +12,15 @@ import torch
 
 from zhihui import progress
 from zhihui.encoder.container import Container, first_line, positions
-from zhihui.encoder.encoder import Encoder, claims_open, is_decoder
-from zhihui.encoder.modeling_terms import TermsModel
+from zhihui.encoder.encoder import Encoder, claims_open, has_layers, is_decoder
 from zhihui.encoder.probe import check_direction, is_packable, is_prunable
 from zhihui.encoder.settings import Pooling
 from zhihui.encoder.terms import register, unpack
 from zhihui.encoder.tokens import ensure_eos
 from zhihui.errors import InputError
-from zhihui.records.shipped import model_path
+from zhihui.records.hub import MODEL_FILES, model_folder
 
-_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.jinja"]
+_FETCHED = (*MODEL_FILES, "*.py")  # code is run only where it is asked for
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 
 
@@ -56,7 +55,7 @@ def load(
         InputError: no such model, weights that are pickled or incomplete, an unknown module or pooling, no usable
             tokenizer, or attention that is not what the config says.
     """
-    folder = _resolve(model, revision)
+    folder = model_folder(model, files=_FETCHED, revision=revision)
     container = Container(folder, str(model))
     backbone = _load_backbone(container, dtype, attention, trust_remote_code)
     tokenizer = _load_tokenizer(container, trust_remote_code)
@@ -71,10 +70,10 @@ def load(
         raise InputError(f"{container.name}: max_length {settings.max_length} exceeds the model's {room} positions")
     if settings.pooling == "lasttoken" and (container.is_plain or container.adds_eos):
         ensure_eos(tokenizer)
-    if isinstance(backbone, TermsModel) and backbone.config.packed:
+    layered = has_layers(backbone.config)
+    if not layered and backbone.config.packed:
         unpack(backbone)
-    has_layers = not isinstance(backbone, TermsModel)  # else there is no attention to probe, and nothing to pack
-    if has_layers:
+    if layered:
         check_direction(backbone, claimed_open=claims_open(backbone.config), name=container.name)
     dense = container.dense(backbone.config.hidden_size)
     encoder = Encoder(
@@ -83,31 +82,10 @@ def load(
         settings,
         name=container.name,
         dense=dense if dense is None else dense.to(backbone.dtype),
-        packable=has_layers and is_packable(backbone),
+        packable=layered and is_packable(backbone),
     )
     encoder.prunable = encoder.prunable and is_prunable(encoder)
     return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-
-
-def _resolve(model: str | Path, revision: str | None) -> Path:
-    """Return a local folder: that of a shipped model, the one named, or a fetched copy of a hub id."""
-    folder = model_path(model)
-    if folder.is_dir():
-        if revision is not None:
-            raise InputError(f"{folder}: a local folder has no revisions; leave out revision {revision!r}")
-        return folder
-    looks_local = folder.is_absolute() or str(model).startswith((".", "~")) or str(model).count("/") != 1
-    if looks_local or folder.exists():
-        raise InputError(f"{model}: no such model folder; give a folder or a hub id such as org/name")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        return Path(snapshot_download(str(model), revision=revision, allow_patterns=_FETCHED))
-    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise InputError(f"{model}: no such folder, and the hub does not know it ({first_line(error)})") from None
-    except Exception as error:  # the network fails in many ways; to the user they are one
-        raise InputError(f"{model}: no such folder, and it cannot be fetched ({first_line(error)})") from None
 
 
 def _load_backbone(container: Container, dtype: str | torch.dtype, attention: str | None, trust: bool) -> Any:

@@ -27,7 +27,7 @@ class TermsConfig(PretrainedConfig):
         buckets=0,
         rows=0,
         hidden_size=4096,
-        semantic_size=192,
+        semantic_size=384,
         semantic_share=0.2,
         signs=4,
         saturation=2.0,

@@ -27,7 +27,7 @@ PAD, UNKNOWN = "[PAD]", "[UNK]"
 BUCKETS = 2**19
 """Hashed pairs of neighbouring tokens; 474,525 of them occur in 44 million characters (docs/lab-log.md)."""
 FREQUENT_TOKENS, FREQUENT_PAIRS = 10_000, 22_000
-"""Terms with an embedding of their own; more rows than int16 counts would not fit the file either."""
+"""Terms with an embedding of their own, as many as int16 counts; 16,000 more found nothing more (docs/lab-log.md)."""
 _LATIN = re.compile(r"[a-z0-9]+")
 _PIECES = 8000
 _WINDOW = 20_000

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 
 from zhihui.encoder import Encoder
-from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.records import Example
 from zhihui.training.batches import BatchConfig
 from zhihui.training.config import TrainConfig
@@ -38,7 +37,7 @@ def settings(encoder: Encoder, examples: Sequence[Example], *, tokens: int, seed
     epochs = max(1, min(_MOST_PASSES, passes))
     steps = max(1, epochs * (len(examples) // size))
     # A model of terms has a weight for each, of which a batch moves few: it takes larger steps (docs/lab-log.md).
-    terms = isinstance(encoder.backbone, TermsModel)
+    terms = not encoder.has_layers
     return TrainConfig(
         loss=_OF_TERMS if terms else LossConfig(temperature=0.05, hardness="importance", strength=1.0),
         batches=BatchConfig(size=size, negatives=_NEGATIVES, passage_tokens=_PASSAGE_TOKENS),

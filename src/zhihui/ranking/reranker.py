@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from zhihui import progress
 from zhihui.errors import InputError
+from zhihui.records.hub import model_folder
 from zhihui.runs import fingerprint, fingerprint_path
 
-_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _TOKENS = 16384
 """Tokens computed together, padding included."""
 _INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
@@ -68,11 +68,12 @@ def load_reranker(model: str | Path, *, device: str | None = None, max_length: i
 
     if max_length < 8:
         raise InputError(f"max_length is {max_length}; a pair needs at least 8 tokens")
-    folder = _folder(str(model))
+    folder = model_folder(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        config = AutoConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        # Said, or transformers would ask on a terminal whether to run code that comes with a model.
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         kind = _auto_class(config, str(model))
         # Where bf16 is emulated, weights stored in it are computed in fp32.
         dtype = "auto" if bf16.is_native(device) else torch.float32
@@ -117,7 +118,7 @@ class CrossEncoder:
         Raises:
             ValueError: different numbers of queries and passages.
         """
-        rows = self._token_rows(queries, passages, instruction)
+        rows = self.token_rows(queries, passages, instruction)
         scores = np.empty(len(rows), dtype=np.float32)
         with progress.bar(len(rows), "score pairs") as bar:
             for numbers in _batches([len(row["input_ids"]) for row in rows]):
@@ -125,9 +126,15 @@ class CrossEncoder:
                 bar.advance(len(numbers))
         return scores
 
-    def _token_rows(
+    def token_rows(
         self, queries: Sequence[str], passages: Sequence[str], instruction: str | None
     ) -> list[dict[str, list[int]]]:
+        """Return each pair as the model reads it: `input_ids`, and `token_type_ids` where it has them.
+
+        Raises:
+            ValueError: different numbers of queries and passages.
+            InputError: the prompt leaves no room for a pair.
+        """
         pairs = list(zip(queries, passages, strict=True))
         if not self._is_decoder:
             found = [
@@ -183,21 +190,6 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(number)
     if batch:
         yield batch
-
-
-def _folder(model: str) -> Path:
-    """Return a local folder: the one named, or a fetched copy of a hub id."""
-    if Path(model).is_dir():
-        return Path(model)
-    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise InputError(f"{model}: no such model folder; give a folder or a hub id such as org/name")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=_FETCHED))
-    except Exception as error:  # the network fails in many ways; to the user they are one
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{model}: no such folder, and it cannot be fetched ({reason})") from None
 
 
 def _auto_class(config: Any, name: str) -> Any:

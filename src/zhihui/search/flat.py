@@ -9,20 +9,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zhihui.ranking import TopK, exact
+from zhihui.errors import InputError
+from zhihui.ranking import TopK, products
 from zhihui.search.embedding import VECTORS
 
 _CHUNK = 2**22  # numbers that are multiplied at once
 
 
 class FlatVectors:
-    """The vectors of a generation, mapped; ranks are those of `zhihui.ranking.exact`."""
+    """The vectors of a generation, mapped; ranks are those of `zhihui.ranking.exact`.
+
+    Scores in float32 order all but a few passages; those closer to a neighbour than rounding may move them are scored
+    again in float64.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Map the vectors."""
-        self.stored: NDArray[np.floating] = np.load(folder / VECTORS, mmap_mode="r")
+        # As a plain array: each slice of a memmap costs microseconds.
+        self.stored: NDArray[np.floating] = np.asarray(np.load(folder / VECTORS, mmap_mode="r"))
         """`[N, D]` in float32 or float16."""
         self._rows = max(1, _CHUNK // self.stored.shape[1])
+        self._slices = products.slices(self.stored.shape[1])
 
     def rank(self, query: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> TopK:
         """Return the k best passages, `[1, k]`; equal ones by the lower number.
@@ -31,48 +38,61 @@ class FlatVectors:
             query: `[D]`.
             k: passages to return.
             allowed: `[N]`, which may be listed; None for all.
+
+        Raises:
+            InputError: the query holds NaN or infinity.
         """
-        rows = None if allowed is None else np.flatnonzero(allowed)
-        scores = self._scores(query, rows)
-        if k < len(scores):
-            # What is within rounding of the k-th may be before it.
-            least = np.partition(scores, len(scores) - k)[len(scores) - k] - self._rounding(query)
-            chosen = np.flatnonzero(scores >= least)
-        else:
-            chosen = np.arange(len(scores))
-        return self.settle(query, chosen if rows is None else rows[chosen], k)
+        return self._best(query, None if allowed is None else np.flatnonzero(allowed), k)
 
     def settle(self, query: NDArray[np.float32], candidates: NDArray[np.intp], k: int) -> TopK:
-        """Return the k best of some passages, given by ascending number."""
+        """Return the k best of some passages, given by ascending number.
+
+        Raises:
+            InputError: the query holds NaN or infinity.
+        """
+        return self._best(query, candidates, k)
+
+    def _best(self, query: NDArray[np.float32], rows: NDArray[np.intp] | None, k: int) -> TopK:
+        if not np.isfinite(query).all():
+            raise InputError("the query's vector holds NaN or infinity; load the model in float32 or bfloat16")
+        scores = self._scores(query, rows)
+        apart = self._rounding(query)
+        chosen = np.arange(len(scores))
+        if k < len(scores):
+            # What is within rounding of the k-th may be before it.
+            chosen = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k] - apart)
+        chosen = chosen[np.argsort(-scores[chosen])]
+        numbers, scores = chosen if rows is None else rows[chosen], scores[chosen]
+        close = scores[:-1] - scores[1:] <= apart
+        doubtful = np.flatnonzero(np.append(close, False) | np.insert(close, 0, False))
+        scores[doubtful] = products.of_pairs(query[None], self.stored, np.zeros_like(doubtful), numbers[doubtful])
+        order = np.lexsort((numbers, -scores))[:k]
         found = TopK.empty(1, k)
-        vectors = np.asarray(self.stored[candidates], dtype=np.float32)
-        best = exact.search(query[None], vectors, min(k, max(1, len(candidates))), scan="float32")
-        filled = best.indices[0] >= 0
-        count = int(filled.sum())
-        found.indices[0, :count] = candidates[best.indices[0][filled]]
-        found.scores[0, :count] = best.scores[0][filled]
+        found.indices[0, : len(order)] = numbers[order]
+        found.scores[0, : len(order)] = scores[order]
         return found
 
     def _scores(self, query: NDArray[np.float32], rows: NDArray[np.intp] | None) -> NDArray[np.float32]:
-        count = len(self.stored) if rows is None else len(rows)
-        scores = np.empty(count, dtype=np.float32)
-        for start in range(0, count, self._rows):
-            part = slice(start, start + self._rows)
-            vectors = self.stored[part if rows is None else rows[part]]
-            scores[part] = _widened(vectors) @ query
+        """Return the inner products with the vectors of some rows, or of all."""
+        scores = np.zeros(len(self.stored) if rows is None else len(rows), dtype=np.float32)
+        for start in range(0, len(scores), self._rows):
+            some = slice(start, start + self._rows)
+            vectors = _widened(self.stored[some if rows is None else rows[some]])
+            for part in self._slices:
+                scores[some] += vectors[:, part] @ query[part]
         return scores
 
     def _rounding(self, query: NDArray[np.float32]) -> float:
-        """Return by how much float32 scores may be out of order (as `zhihui.ranking.exact` bounds it)."""
-        units = 2.0**-23 * (2 * self.stored.shape[1] ** 0.5 + 2)
-        return float(units * np.linalg.norm(query) * self._longest)
+        """Return by how much float32 scores may be out of order."""
+        squares = products.squares(query[None])
+        return float(products.rounding(squares, self._largest, self.stored.shape[1])[0])
 
     @cached_property
-    def _longest(self) -> float:
+    def _largest(self) -> NDArray[np.float64]:
+        """The largest squared norm of each slice of the vectors."""
         parts = range(0, len(self.stored), self._rows)
-        return max(
-            float(np.linalg.norm(_widened(self.stored[start : start + self._rows]), axis=1).max()) for start in parts
-        )
+        each = (products.squares(_widened(self.stored[start : start + self._rows])).max(axis=0) for start in parts)
+        return np.maximum.reduce(list(each))
 
 
 def _widened(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ def highlights(text: str, words: frozenset[str]) -> Spans:
         MissingExtra: rjieba or OpenCC is not installed.
     """
     folded, places = _folded(text)
+    joined = "\n".join(words)
     spans: list[tuple[int, int]] = []
     after = 0
     for word in segment(folded):
@@ -41,7 +42,7 @@ def highlights(text: str, words: frozenset[str]) -> Spans:
         if start < 0:
             continue  # a phrase that OpenCC writes otherwise as a whole than character by character
         after = start + len(word)
-        if word not in words and not (_CHINESE.match(word) and any(word in whole for whole in words)):
+        if word not in joined or (word not in words and not _CHINESE.match(word)):
             continue
         span = places[start], places[after - 1] + 1
         if spans and spans[-1][1] >= span[0]:

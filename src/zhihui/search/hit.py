@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 Mode = Literal["hybrid", "dense", "bm25"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
+Fusion = Literal["scores", "ranks"]
+FUSIONS: tuple[Fusion, ...] = ("scores", "ranks")
 
 
 class Score(NamedTuple):
@@ -39,7 +41,7 @@ class Hit:
     bm25: Score | None = None
     """None where no word matches or BM25 was not asked."""
     fused: Score | None = None
-    """Of reciprocal rank fusion; None in the other modes."""
+    """Of the fusion; None in the other modes."""
     highlights: tuple[tuple[int, int], ...] = ()
     """Start and end, in `text`, of the words that the query has too, in whatever script, case or width."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

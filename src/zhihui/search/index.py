@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
-from zhihui.ranking import BM25, TopK, reciprocal_rank_fusion
+from zhihui.ranking import BM25, DENSE_SHARE, TopK, reciprocal_rank_fusion, score_fusion
 from zhihui.runs import fingerprint
 from zhihui.search.columns import read_columns
 from zhihui.search.description import EncoderIdentity, IndexDescription, as_dict, read_description
@@ -22,7 +22,7 @@ from zhihui.search.filters import Condition, parse_filters, to_mask
 from zhihui.search.flat import FlatVectors
 from zhihui.search.generations import current, open_generation
 from zhihui.search.highlight import highlights, query_words
-from zhihui.search.hit import MODES, Hit, Mode, Score
+from zhihui.search.hit import FUSIONS, MODES, Fusion, Hit, Mode, Score
 from zhihui.search.lance import LanceVectors
 from zhihui.search.passages import Passages
 from zhihui.search.queries import checked_query
@@ -136,7 +136,8 @@ class Index:
         top_k: int = 10,
         mode: Mode = "hybrid",
         filters: str | Sequence[str] | None = None,
-        weights: tuple[float, float] = (1.0, 1.0),
+        fusion: Fusion = "scores",
+        dense_share: float | None = None,
         instruction: str | None = None,
     ) -> list[Hit]:
         """Return the best passages for a query, best first.
@@ -145,18 +146,24 @@ class Index:
             query: in plain words; white space around it does not count.
             encoder: the model the index was made by; not needed for "bm25".
             top_k: hits at most.
-            mode: "dense" by vectors, "bm25" by words, "hybrid" by reciprocal rank fusion of both.
+            mode: "dense" by vectors, "bm25" by words, "hybrid" by both.
             filters: conditions on the metadata, all of which a hit meets, as in "source = a.md and year >= 2020".
-            weights: hybrid: of the dense ranking and of BM25's.
+            fusion: hybrid: "scores" adds scores up (`zhihui.ranking.score_fusion`), "ranks" is reciprocal rank fusion.
+            dense_share: hybrid: weight of the dense ranking, 0 to 1, the rest is BM25's; None for 0.6 of scores and
+                half of ranks.
             instruction: the task in words, in place of the model's own prompt.
 
         Raises:
-            InputError: a blank query, an unknown mode, top_k less than 1, a filter that cannot be read, no encoder
-                or another than the index was made by.
+            InputError: a blank query, an unknown mode or fusion, top_k less than 1, a share that is none, a filter
+                that cannot be read, no encoder or another than the index was made by.
         """
         query = checked_query(query)
         if mode not in MODES:
             raise InputError(f"mode {mode!r} is unknown; choose {', '.join(MODES)}")
+        if fusion not in FUSIONS:
+            raise InputError(f"fusion {fusion!r} is unknown; choose {' or '.join(FUSIONS)}")
+        if dense_share is not None and not 0 <= dense_share <= 1:
+            raise InputError(f"dense_share is {dense_share}; give a share from 0 to 1, usually {DENSE_SHARE}")
         if top_k < 1:
             raise InputError(f"top_k is {top_k}; ask for at least 1 hit")
         conditions = parse_filters(filters, self.description.fields)
@@ -168,7 +175,7 @@ class Index:
         if mode != "dense":
             bm25 = self._bm25.search([query], depth, allowed=allowed)
         if dense is not None and bm25 is not None:
-            fused = reciprocal_rank_fusion([dense, bm25], min(top_k, len(self)), weights=weights)
+            fused = _fused(dense, bm25, min(top_k, len(self)), fusion, dense_share)
         return self._hits(query, dense, bm25, fused, top_k)
 
     def _dense(
@@ -191,11 +198,10 @@ class Index:
     def _hits(self, query: str, dense: TopK | None, bm25: TopK | None, fused: TopK | None, top_k: int) -> list[Hit]:
         ranking = next(each for each in (fused, dense, bm25) if each is not None)
         words = query_words(query)
-        scores = [_scores(each) for each in (dense, bm25, fused)]
+        numbers = [number for number in ranking.indices[0][:top_k].tolist() if number >= 0]
+        scores = [_scores(each, numbers) for each in (dense, bm25, fused)]
         found = []
-        for place, number in enumerate(ranking.indices[0][:top_k].tolist()):
-            if number < 0:
-                break
+        for place, number in enumerate(numbers):
             row = self._passages.row(number)
             metadata = row["metadata"]
             of_dense, of_bm25, of_fused = (each.get(number) for each in scores)
@@ -233,8 +239,17 @@ class Index:
         return LanceVectors(self._generation, self._flat, self.description.ann)
 
 
-def _scores(ranking: TopK | None) -> dict[int, Score]:
+def _fused(dense: TopK, bm25: TopK, k: int, fusion: Fusion, dense_share: float | None) -> TopK:
+    if fusion == "scores":
+        share = DENSE_SHARE if dense_share is None else dense_share
+        return score_fusion([dense, bm25], k, weights=(share, 1 - share))
+    share = 0.5 if dense_share is None else dense_share
+    return reciprocal_rank_fusion([dense, bm25], k, weights=(2 * share, 2 - 2 * share))  # the paper's 1 and 1 at half
+
+
+def _scores(ranking: TopK | None, numbers: Sequence[int]) -> dict[int, Score]:
+    """Return what a ranking says of some passages; of those it does not list, nothing."""
     if ranking is None:
         return {}
-    listed = zip(ranking.indices[0].tolist(), ranking.scores[0].tolist(), strict=True)
-    return {number: Score(score, rank) for rank, (number, score) in enumerate(listed, start=1) if number >= 0}
+    places = np.flatnonzero(np.isin(ranking.indices[0], numbers)).tolist()
+    return {int(ranking.indices[0, at]): Score(float(ranking.scores[0, at]), at + 1) for at in places}

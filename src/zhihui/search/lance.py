@@ -3,6 +3,7 @@
 Vectors are quantised to bytes in cells around learnt centres; of the cells nearest to a query more passages are taken
 than are asked for and scored again with the vectors themselves, so that what is found has exactly the flat backend's
 scores and order. What is missed is measured when the index is written, and more cells are searched till recall is good.
+Where that takes so many cells that reading all vectors is sooner, all vectors are read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _BATCH = 4096
 REFINE = 4
 """Times the passages asked for that are scored again."""
 GOAL = 0.99
-"""Recall of the best 10 that is reached, if need be by searching every cell."""
+"""Recall of the best 10 that is reached, if need be by reading all vectors."""
+_WORTH = 3
+"""Share of the cells, one in so many, beyond which reading all vectors is sooner (measured, docs/search.md)."""
 _SAMPLE = 64  # queries by which recall is measured
 _MOVED = 3**0.5  # as far as 60 degrees
 _SPARE = 4  # times the passages asked for that the searched cells should hold
@@ -71,7 +74,8 @@ def write_lance(folder: Path, *, ann_from: int) -> dict[str, Any] | None:
     cells = max(1, round(math.sqrt(len(vectors.stored))))
     table.create_index("vector", config=IvfSq(distance_type="dot", num_partitions=cells))
     table_of = LanceVectors(folder, vectors, {"cells": cells, "probed": cells, "exact_below": ann_from})
-    return {"kind": "IVF_SQ", "exact_below": ann_from, **_tuned(table_of, vectors, cells)}
+    tuned = _tuned(table_of, vectors, cells)
+    return {"kind": "IVF_SQ" if tuned["probed"] < cells else "exact", "exact_below": ann_from, **tuned}
 
 
 class LanceVectors:
@@ -113,17 +117,20 @@ class LanceVectors:
         # The fewer passages a filter leaves in a cell, and the more are wanted, the more cells are searched.
         cells = ann["cells"]
         needed = max(ann["probed"] * len(self._flat.stored), _SPARE * k * cells) // count
-        return self.approximate(query, k, min(cells, needed), conditions)
+        if needed > max(1, cells // _WORTH):
+            return self._flat.rank(query, k, allowed=allowed)
+        return self.approximate(query, k, needed, conditions)
 
     def approximate(
         self, query: NDArray[np.float32], k: int, probed: int, conditions: Sequence[Condition] = ()
     ) -> TopK:
         """Return the k best passages of the cells nearest to the query."""
-        search = self._table.search(query, vector_column_name="vector").distance_type("dot")
-        search = search.nprobes(probed).refine_factor(REFINE)
+        search = self._table.search(query, vector_column_name="vector").distance_type("dot").nprobes(probed)
         if conditions:
             search = search.where(to_sql(conditions, self._names), prefilter=True)
-        rows = search.select(["row", "_distance"]).limit(min(k, len(self._flat.stored))).to_arrow()["row"]
+        # Not LanceDB's own refinement: what it scores again would be read a second time here.
+        candidates = min(REFINE * k, len(self._flat.stored))
+        rows = search.select(["row", "_distance"]).limit(candidates).to_arrow()["row"]
         return self._flat.settle(query, np.sort(rows.to_numpy()).astype(np.intp), k)
 
 
@@ -133,7 +140,7 @@ def column_names(fields: Sequence[str]) -> dict[str, str]:
 
 
 def _tuned(table: LanceVectors, flat: FlatVectors, cells: int) -> dict[str, Any]:
-    """Search more and more cells until recall is good.
+    """Search more and more cells until recall is good, or until reading all vectors is sooner.
 
     Queries are no passages, and lie further from them than they from one another: the vectors of some are moved away,
     to a cosine of about 0.5.
@@ -143,14 +150,17 @@ def _tuned(table: LanceVectors, flat: FlatVectors, cells: int) -> dict[str, Any]
     near = _unit(np.asarray(flat.stored[sample], dtype=np.float32))
     queries = _unit(near + _MOVED * _unit(generator.standard_normal(near.shape, dtype=np.float32)))
     wanted = [flat.rank(query, 10).scores[0] for query in queries]
-    probed = min(cells, max(4, cells // 32))
+    most = max(1, cells // _WORTH)
+    probed = min(most, max(4, cells // 32))
     while True:
         # By score, so that one of several passages that tie for the last rank is as good as another.
         found = [table.approximate(query, 10, probed).scores[0] for query in queries]
         recall = float(np.mean([(f >= w[w > -np.inf].min()).mean() for f, w in zip(found, wanted, strict=True)]))
-        if recall >= GOAL or probed == cells:
+        if recall >= GOAL:
             return {"cells": cells, "probed": probed, "refine": REFINE, "recall": round(recall, 4)}
-        probed = min(cells, probed + max(1, probed // 2))
+        if probed == most:
+            return {"cells": cells, "probed": cells, "refine": REFINE, "recall": 1.0}
+        probed = min(most, probed + max(1, probed // 2))
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -201,5 +201,5 @@ def served(
         source=source or encoder.name,
         copies=tuple(copies),
         fingerprint=encoder.fingerprint,
-        budget=token_budget or encoder._budget(),
+        budget=token_budget or encoder.budget(),
     )

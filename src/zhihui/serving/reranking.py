@@ -39,7 +39,7 @@ class ServedReranker:
             rows = [row for row, each in enumerate(units) if each[2] == instruction]
             queries, passages = ([units[row][part] for row in rows] for part in (0, 1))
             found[rows, 0] = model.score(queries, passages, instruction=instruction)
-            found[rows, 1] = [len(each["input_ids"]) for each in model._token_rows(queries, passages, instruction)]
+            found[rows, 1] = [len(each["input_ids"]) for each in model.token_rows(queries, passages, instruction)]
         return found
 
 

@@ -109,7 +109,15 @@ def _search(
     """
     index = served.newest()
     try:
-        hits = index.search(query, encoder=vector, top_k=body.top_k, mode=body.mode, filters=body.filters)
+        hits = index.search(
+            query,
+            encoder=vector,
+            top_k=body.top_k,
+            mode=body.mode,
+            filters=body.filters,
+            fusion=body.fusion,
+            dense_share=body.dense_share,
+        )
     except InputError as error:
         raise bad_input(str(error), param="filters") from None
     return len(index), [_shown(hit) for hit in hits]

@@ -28,6 +28,12 @@ class SearchRequest(BaseModel):
     mode: Literal["hybrid", "dense", "bm25"] = Field(
         "hybrid", description="By vectors (dense), by words (bm25), or by both."
     )
+    fusion: Literal["scores", "ranks"] = Field(
+        "scores", description="Hybrid: add up scores, or what ranks bring (reciprocal rank fusion)."
+    )
+    dense_share: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Hybrid: weight of the ranking by vectors; if left out, 0.6 of scores and 0.5 of ranks."
+    )
     filters: Condition | Annotated[list[Condition], Field(max_length=20)] | None = Field(
         None, description="Conditions on the metadata, as in 'source = a.md and year >= 2020'; a hit meets all."
     )

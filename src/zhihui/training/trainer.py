@@ -41,7 +41,8 @@ def train(
     """Train an encoder in place; run again after a kill, it goes on from the last checkpoint in `folder`.
 
     Under torchrun all processes call it with the same arguments and end with the same weights; the folder is one they
-    share. The first of them evaluates and writes.
+    share. The first of them evaluates and writes. The lengths of a Matryoshka loss are written into the model's config,
+    as `matryoshka_dimensions`.
 
     Args:
         encoder: the model, in fp32. With `shard`, only the first process's has weights afterwards.
@@ -108,6 +109,9 @@ def train(
         history.final_temperature = _temperature(history, config, last=trainee.temperature)
     if config.gradient_checkpointing:
         _checkpointing(trainee.encoder, "disable")
+    if config.loss.matryoshka:
+        # By this name servers know what vectors may be cut to. Lengths that an earlier run trained stay otherwise.
+        encoder.backbone.config.matryoshka_dimensions = sorted(config.loss.matryoshka)
     encoder.eval()
     return history
 
