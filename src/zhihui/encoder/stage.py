@@ -11,7 +11,6 @@ from zhihui.encoder.encoder import Encoder
 from zhihui.encoder.export_check import export_checked
 from zhihui.encoder.fresh import SHAPES, build
 from zhihui.encoder.loading import load
-from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.settings import EncoderSettings, Pooling, query_prompt
 from zhihui.encoder.terms import TERMS, pack
 from zhihui.encoder.terms import build as build_terms
@@ -148,7 +147,7 @@ class ExportConfig:
             attention=self.attention,
         )
         if self.dtype == "int4":
-            if not isinstance(encoder.backbone, TermsModel):
+            if encoder.has_layers:
                 raise InputError(f"{encoder.name}: dtype int4 is for models of terms; use bfloat16 or float16")
             pack(encoder.backbone)
         query = self.query_prompt if self.instruction is None else query_prompt(self.instruction)

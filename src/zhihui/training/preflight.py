@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zhihui.encoder.encoder import Encoder
-from zhihui.encoder.modeling_terms import TermsModel
 from zhihui.encoder.settings import EncoderSettings, Role
 from zhihui.encoder.tokens import ending_token, tokenize
 from zhihui.errors import InputError
@@ -193,7 +192,7 @@ def _seen(encoder: Encoder, example: Example, config: TrainConfig) -> list[Seen]
     """Return an example's query, first positive and first negative."""
     short = replace(example, pos=example.pos[:1], neg=example.neg[:1], pos_scores=None, neg_scores=None)
     end = ending_token(encoder.tokenizer)
-    needs_end = not isinstance(encoder.backbone, TermsModel)
+    needs_end = encoder.has_layers
     found = []
     roles: tuple[Role, ...] = ("query", "document")
     for role in roles:
