@@ -12,6 +12,9 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+ZERO, STEPS = 8, 128
+"""Four bits hold -7/128 to 7/128, exact in any float; a term's emphasis says how much that is."""
+
 
 class TermsConfig(PretrainedConfig):
     """The size of a term model."""
@@ -24,10 +27,11 @@ class TermsConfig(PretrainedConfig):
         buckets=0,
         rows=0,
         hidden_size=4096,
-        semantic_size=192,
+        semantic_size=384,
         semantic_share=0.2,
         signs=4,
         saturation=2.0,
+        packed=False,
         passage_token_id=2,
         unknown_token_id=1,
         pad_token_id=0,
@@ -42,6 +46,7 @@ class TermsConfig(PretrainedConfig):
         self.semantic_share = semantic_share  # of the cosine
         self.signs = signs  # places of the sketch that a term is added to
         self.saturation = saturation  # k1 of BM25
+        self.packed = packed  # embeddings are stored in four bits a number, two in a byte
         self.passage_token_id = passage_token_id  # stands before a passage
         self.unknown_token_id = unknown_token_id
         self.max_position_embeddings = max_position_embeddings
@@ -62,7 +67,10 @@ class TermsModel(PreTrainedModel):
         self.register_buffer("row", torch.zeros(terms, dtype=torch.int16))
         self.weight = nn.Parameter(torch.zeros(terms))  # logarithms of term weights
         self.emphasis = nn.Parameter(torch.zeros(config.rows))  # of a term in the semantic part, a logarithm too
-        self.embedding = nn.Parameter(torch.zeros(config.rows, config.semantic_size))
+        if config.packed:
+            self.register_buffer("embedding", torch.zeros(config.rows, config.semantic_size // 2, dtype=torch.uint8))
+        else:
+            self.embedding = nn.Parameter(torch.zeros(config.rows, config.semantic_size))
         self.length = nn.Parameter(torch.zeros(1))  # logarithm of the number that lengthens passages
         self.post_init()
 
@@ -114,7 +122,7 @@ class TermsModel(PreTrainedModel):
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
         table, row = self.embedding, row[order]
         if table.dtype != torch.float32:  # only what is used is widened
-            table, row = table[row].float(), torch.arange(len(row), device=row.device)
+            table, row = unpacked(table[row]).float(), torch.arange(len(row), device=row.device)
         # A bag sums without ever holding an embedding for every term.
         return nn.functional.embedding_bag(row, table, starts, mode="sum", per_sample_weights=weight[order])
 
@@ -127,6 +135,13 @@ class TermsModel(PreTrainedModel):
         place = (hashed >> 1) % size + text[:, None] * size
         values = weight[:, None] * sign / math.sqrt(signs)
         return values.new_zeros(count * size).index_add(0, place.flatten(), values.flatten()).view(count, size)
+
+
+def unpacked(table):
+    """Return embeddings `[..., S]` of those packed in bytes `[..., S / 2]`; others as they are."""
+    if table.dtype != torch.uint8:
+        return table
+    return (torch.cat([table & 15, table >> 4], -1).float() - ZERO) / STEPS
 
 
 def scatter(number, seed):
