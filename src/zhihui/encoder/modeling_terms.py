@@ -12,8 +12,8 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-ZERO, STEPS = 8, 128
-"""Four bits hold -7/128 to 7/128, exact in any float; a term's emphasis says how much that is."""
+ZERO, STEPS = 8, 32
+"""Four bits hold -7/32 to 7/32, exact in any float and the size of trained embeddings; emphasis says how much it is."""
 
 
 class TermsConfig(PretrainedConfig):
