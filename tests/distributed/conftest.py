@@ -13,8 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "teacher"))  # its loopback server
 
 import mortal as mortals
-
-TEXTS = [f"第{number}句：红茶用{60 + number}度的水泡，" + "绿茶用八十度，" * (number % 4) for number in range(30)]
+from ray_texts import TEXTS
 
 
 @pytest.fixture(scope="session")

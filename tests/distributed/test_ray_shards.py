@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import TEXTS
+from ray_texts import TEXTS
 
 from zhihui.distributed.shards import RayShards
 from zhihui.encoder.devices import open_on

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from conftest import TEXTS
+from ray_texts import TEXTS
 
 from zhihui.distributed.workers import RayWorkers
 from zhihui.encoder.devices import open_on
