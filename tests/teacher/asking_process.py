@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from zhihui.teacher import Budget
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     url, folder, questions = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     budget = Budget(tokens=int(sys.argv[4])) if len(sys.argv) > 4 else None
     try:
