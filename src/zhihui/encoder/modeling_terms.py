@@ -26,7 +26,7 @@ class TermsConfig(PretrainedConfig):
         vocab_size=0,
         buckets=0,
         rows=0,
-        hidden_size=4096,
+        hidden_size=8192,
         semantic_size=384,
         semantic_share=0.2,
         signs=4,
