@@ -160,7 +160,8 @@ def test_the_prompt_marks_passages_alone(model):
 
 def test_a_prefix_is_the_semantic_part_alone(model):
     before = vectors(model, SENTENCES, "document")
-    assert gap(before[:, :SEMANTIC].norm(dim=1) ** 2, torch.full((len(SENTENCES),), 0.2)) < 1e-6
+    share = torch.full((len(SENTENCES),), model.backbone.config.semantic_share)
+    assert gap(before[:, :SEMANTIC].norm(dim=1) ** 2, share) < 1e-6
     with torch.no_grad():
         model.backbone.length += 1
         after = vectors(model, SENTENCES, "document")
@@ -196,7 +197,7 @@ def test_gradients_reach_every_part_and_do_not_depend_on_chunks(model):
         cached_backward(model, sequences, loss, cache, device=torch.device("cpu"), padded=True)
         found[chunk] = {name: parameter.grad.clone() for name, parameter in backbone.named_parameters()}
     model.zero_grad()
-    assert set(found[8]) == {"weight", "emphasis", "embedding", "length"}
+    assert set(found[8]) == {"weight", "emphasis", "embedding"}
     for name, whole in found[100_000].items():
         assert whole.abs().max() > 1e-4, name
         assert gap(found[8][name], whole) < 1e-5 * float(whole.abs().max()), name
@@ -217,9 +218,8 @@ def test_weights_are_inverse_document_frequencies_by_hand():
     idf = np.log(1 + (texts - frequency + 0.5) / (frequency + 0.5))
     weight = idf / idf[size:].mean()
     assert gap(backbone.weight.detach(), torch.from_numpy(np.log(weight)).float()) < 1e-5
-    usual = sum(weight[list(terms)].sum() for terms in distinct) / sum(map(len, distinct))
-    expected = math.log(usual * np.median([len(terms) for terms in distinct]) ** 0.5)
-    assert float(backbone.length.detach()) == pytest.approx(expected, abs=1e-5)
+    norms = [math.hypot(*weight[list(terms)]) for terms in distinct]
+    assert math.exp(float(backbone.length)) == pytest.approx(np.mean(np.square(norms)) ** 0.5, abs=1e-5)
     assert ((backbone.row != 0).numpy() == (frequency > 0)).all()
     assert sorted(backbone.row[backbone.row != 0].tolist()) == list(range(1, (frequency > 0).sum() + 1))
 

@@ -75,8 +75,7 @@ def build(
     )
     backbone = TermsModel(config)
     backbone.folded.copy_(torch.from_numpy(folded))
-    frequency, length = _statistics(backbone, tokenizer, texts)
-    _fill(backbone, frequency, length, count=len(texts), seed=seed)
+    _fill(backbone, _frequencies(backbone, tokenizer, texts), count=len(texts), seed=seed)
     return Encoder(backbone, tokenizer, settings, name=f"fresh-{TERMS}", packable=False).eval()
 
 
@@ -167,17 +166,15 @@ def _latin_pieces(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *learned]))
 
 
-def _statistics(backbone: TermsModel, tokenizer: Any, texts: Sequence[str]) -> tuple[NDArray[np.int64], float]:
-    """Return in how many texts each term occurs, and the median count of distinct terms of a text."""
+def _frequencies(backbone: TermsModel, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Return in how many texts each term occurs."""
     config = backbone.config
     size = config.vocab_size + config.buckets
     frequency = np.zeros(size, dtype=np.int64)
-    lengths: list[NDArray[np.int64]] = []
     for term, text in _counted(backbone, tokenizer, texts):
         distinct = np.unique(text * size + term)
         frequency += np.bincount(distinct % size, minlength=size)
-        lengths.append(np.bincount(distinct // size))
-    return frequency, float(np.median(np.concatenate(lengths)))
+    return frequency
 
 
 def _counted(
@@ -195,7 +192,7 @@ def _counted(
             yield term.numpy(), text.numpy()
 
 
-def _fill(backbone: TermsModel, frequency: NDArray[np.int64], length: float, *, count: int, seed: int) -> None:
+def _fill(backbone: TermsModel, frequency: NDArray[np.int64], *, count: int, seed: int) -> None:
     """Set the weights: idf of BM25, an embedding for each frequent term, and the length of a usual passage."""
     config = backbone.config
     idf = np.log(1 + (count - frequency + 0.5) / (frequency + 0.5))
@@ -213,6 +210,5 @@ def _fill(backbone: TermsModel, frequency: NDArray[np.int64], length: float, *, 
         backbone.row.copy_(torch.from_numpy(row))
         shape = backbone.embedding.shape
         backbone.embedding.copy_(torch.randn(shape, generator=generator) / shape[1] ** 0.5)
-        # A passage of the usual number of terms of usual weight is as long as what is added to it.
-        usual = (weight * frequency).sum() / frequency.sum()
-        backbone.length.fill_(float(np.log(usual * length**0.5)))
+        # The root mean square of the texts' norms, terms counted once: what is added to a passage is as long as that.
+        backbone.length.fill_(float(np.log((frequency * weight**2).sum() / count) / 2))
