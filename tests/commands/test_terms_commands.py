@@ -90,3 +90,52 @@ def test_queries_of_a_task_stay_bare(zhihui, files, tmp_path, monkeypatch, verb)
     assert outcome.status == 0, outcome.err
     assert len(prompts) >= 3
     assert set(prompts) == {""}
+
+
+# --------------------------------------------------------------------------- calibration
+
+
+QUICK = ["--set", "shares=[0.05, 0.4]", "--set", "saturations=[1.0]", "--set", "lengths=[0.5, 2.0]"]
+
+
+def test_a_model_is_calibrated_on_a_set_and_measured(zhihui, files, tmp_path):
+    options = ["--model", files / "start" / "model", "--out", tmp_path / "run", *QUICK]
+    outcome = zhihui("calibrate", files / "set", *options)
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].endswith("queries, 400 passages")
+    assert lines[1].startswith("  before nDCG@10 0.")
+    assert lines[2].startswith("  after  nDCG@10 0.")
+    again = zhihui("calibrate", files / "set", *options, "--json")
+    counts = json.loads(again.out)["manifest"]["counts"]
+    assert counts["after"]["ndcg_at_10"] >= counts["before"]["ndcg_at_10"]
+    assert f"nDCG@10 {counts['after']['ndcg_at_10']:.3f}" in lines[2]
+    measured = zhihui("eval", tmp_path / "run" / "model", "--data", files / "set", "--split", "train", "--json")
+    assert measured.status == 0, measured.err
+
+
+def test_calibration_is_a_stage_of_recipes(zhihui, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(files)
+    calibrated = {"stage": "calibrate", "data": "set", "model": "start/model", "shares": [0.3], "lengths": [1.0]}
+    (files / "recipe.yaml").write_text(yaml.safe_dump({"stages": {"weigh": calibrated}}), encoding="utf-8")
+    outcome = zhihui("run", files / "recipe.yaml", "--out", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    assert (tmp_path / "run" / "weigh" / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: not a BEIR folder"),
+        (["set", "--split", "spring"], "no split 'spring'; there are: dev, test, train"),
+        (["set", "--set", "shares=[2.0]"], "a share of the cosine is at most 1"),
+        (["set", "--set", "share=0.2"], "shares"),
+    ],
+)
+def test_calibration_of_nothing_is_refused_in_one_line(zhihui, files, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    outcome = zhihui("calibrate", *arguments, "--model", "start/model", "--out", tmp_path / "run")
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ VERBS = (
     "refine",
     "mine",
     "adapt",
+    "calibrate",
     "train",
     "eval",
     "encode",

@@ -25,6 +25,8 @@ from zhihui.evaluation import (
     write_report,
     write_results_json,
 )
+from zhihui.evaluation.calibration import CalibrationConfig
+from zhihui.evaluation.calibration_stage import calibrate_files
 from zhihui.evaluation.stored import read_found, write_found
 from zhihui.mining import Miner, MiningConfig
 from zhihui.mining.stage import TRAIN, mine_files
@@ -127,6 +129,7 @@ class _Run:
     ) -> None:
         self.folder, self.out, self.stages, self.shipped = folder, out, folder / STAGES, shipped
         self.data, self.config, self.start_from, self._say = data, config, model, say
+        self.trainee = model or str(self.stages / "start" / MODEL)
         self.started = time.monotonic()
 
     def say(self, line: str) -> None:
@@ -141,7 +144,8 @@ class _Run:
         self.write_data()
         engine = self.engine()
         before = self.start()
-        self.mine(before)
+        self.calibrate()
+        self.mine(load(self.trainee, dtype="float32"))
         history = self.train()
         after = load(self.trained / MODEL)
         evaluation = self.measure(before, after)
@@ -186,6 +190,15 @@ class _Run:
         build_files(self.stages / "data", self.stages / "start", config)
         return load(self.stages / "start" / MODEL)
 
+    def calibrate(self) -> None:
+        """Let a model of terms weigh its parts as the training queries ask, before they train it."""
+        encoder = load(self.trainee, dtype="float32")
+        if encoder.has_layers:
+            return
+        self.say("weighing the model's parts by the training queries")
+        calibrate_files(self.stages / "data", encoder, self.stages / "calibrated", CalibrationConfig())
+        self.trainee = str(self.stages / "calibrated" / MODEL)
+
     def cached(self, encoder: Encoder) -> CachedEncoder:
         """Let mining and measuring share the vectors of a model."""
         return CachedEncoder(encoder, self.stages / "vectors")
@@ -199,7 +212,7 @@ class _Run:
 
     def train(self) -> History:
         """Train within the budget of tokens."""
-        encoder = load(self.start_from or self.stages / "start" / MODEL, dtype="float32")
+        encoder = load(self.trainee, dtype="float32")
         tokens, seed = self.config.training_tokens, self.config.seed
         path = self.stages / "chosen" / TRAIN
 
@@ -279,7 +292,8 @@ class _Run:
             ],
             settings={"quickstart": self.config, "start": self.start_from or "fresh"},
             notes=[
-                "before: the model training starts from. after: its weights at the best evaluation on a sample of the "
+                "before: the model that was given or built. after: what training made of it, a model of terms having been "
+                "calibrated on the training queries first; its weights at the best evaluation on a sample of the "
                 "dev queries. hybrid: after and bm25, their scores fused. Measured on test queries, which "
                 "training never saw.",
                 f"The exported model, loaded by transformers and sentence-transformers, gives the same vectors to "

@@ -26,6 +26,7 @@ STAGES = (
     "refine",
     "mine",
     "adapt",
+    "calibrate",
     "train",
     "evaluate",
     "compare",
