@@ -88,7 +88,7 @@ def test_a_weighted_sum_by_hand() -> None:
 
 @pytest.mark.parametrize("weights", [[1.0], [-0.1, 1.0], [0.0, 0.0], [float("nan"), 1.0]])
 def test_weights_that_weigh_nothing_are_refused(weights: list[float]) -> None:
-    with pytest.raises(InputError, match="give one of 0 or more for each of 2 systems"):
+    with pytest.raises(InputError, match="give one of 0 or more for each of 2 rankings"):
         HybridSystem([Bm25System(), RandomSystem()], weights=weights)
 
 

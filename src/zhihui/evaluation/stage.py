@@ -26,6 +26,7 @@ from zhihui.evaluation.systems import (
     RetrievalSystem,
 )
 from zhihui.ranking import DENSE_SHARE, TopK
+from zhihui.ranking.fusion import check_dense_share
 from zhihui.records import read_beir
 from zhihui.runs import Manifest, fingerprint, fingerprint_path, run_stage
 
@@ -59,8 +60,7 @@ class EvaluationConfig:
     """The task in words, in place of the models' own query prompt and of the instructions of C-MTEB's tasks."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dense_share <= 1:
-            raise InputError(f"dense_share is {self.dense_share}; give a share from 0 to 1, usually {DENSE_SHARE}")
+        check_dense_share(self.dense_share)
         if self.baseline not in get_args(Baseline):
             raise InputError(f"baseline {self.baseline!r} is unknown; choose {' or '.join(get_args(Baseline))}")
 

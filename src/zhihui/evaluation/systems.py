@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +12,9 @@ import numpy as np
 
 from zhihui.encoder.cache import BLOCK
 from zhihui.encoder.protocol import TextEncoder
-from zhihui.errors import InputError
 from zhihui.evaluation.encoding import MeteredEncoder
 from zhihui.ranking import BM25, DENSE_SHARE, TopK, exact, reciprocal_rank_fusion, score_fusion
+from zhihui.ranking.fusion import checked_weights
 from zhihui.records import RetrievalSet
 from zhihui.runs import fingerprint
 
@@ -133,7 +134,7 @@ class DenseSystem:
         return exact.search(found, encoder.encode_documents(passages), k)
 
 
-class FusedSystem:
+class FusedSystem(ABC):
     """A fusion of other systems' rankings; measured with them it fuses those they gave."""
 
     def __init__(self, parts: Sequence[RetrievalSystem], *, name: str) -> None:
@@ -143,18 +144,20 @@ class FusedSystem:
     @property
     def fingerprint(self) -> str:
         """That of the way of fusion and those of the parts."""
-        return fingerprint([*self._way(), [part.fingerprint for part in self.parts]])
+        return fingerprint([*self.way, [part.fingerprint for part in self.parts]])
 
     def rank(self, data: RetrievalSet, query_ids: Sequence[str], k: int) -> TopK:
         """Rank with each part and fuse."""
         return self.fuse([part.rank(data, query_ids, k) for part in self.parts], k)
 
+    @abstractmethod
     def fuse(self, rankings: Sequence[TopK], k: int) -> TopK:
         """Fuse the rankings the parts gave, in their order."""
-        raise NotImplementedError
 
-    def _way(self) -> list[Any]:
-        raise NotImplementedError
+    @property
+    @abstractmethod
+    def way(self) -> list[Any]:
+        """What fusion depends on beside the rankings."""
 
 
 class HybridSystem(FusedSystem):
@@ -172,9 +175,7 @@ class HybridSystem(FusedSystem):
             InputError: a negative weight, none above zero, or not one for each part.
         """
         super().__init__(parts, name=name)
-        self.weights = tuple(weights)
-        if len(self.weights) != len(self.parts) or not all(w >= 0 for w in self.weights) or not any(self.weights):
-            raise InputError(f"weights {list(weights)}: give one of 0 or more for each of {len(self.parts)} systems")
+        self.weights = tuple(checked_weights(weights, len(self.parts)))
 
     @classmethod
     def with_bm25(
@@ -187,7 +188,9 @@ class HybridSystem(FusedSystem):
         """Add the scores up; a passage that a part does not list gets nothing from it."""
         return score_fusion(rankings, k, weights=self.weights)
 
-    def _way(self) -> list[Any]:
+    @property
+    def way(self) -> list[Any]:
+        """The weights."""
         return ["weighted", list(self.weights)]
 
 
@@ -203,7 +206,9 @@ class RankFusionSystem(FusedSystem):
         """Add up what the ranks bring."""
         return reciprocal_rank_fusion(rankings, k, constant=self.constant)
 
-    def _way(self) -> list[Any]:
+    @property
+    def way(self) -> list[Any]:
+        """The constant."""
         return ["rrf", self.constant]
 
 

@@ -292,8 +292,8 @@ class _Run:
             ],
             settings={"quickstart": self.config, "start": self.start_from or "fresh"},
             notes=[
-                "before: the model that was given or built. after: what training made of it, a model of terms having been "
-                "calibrated on the training queries first; its weights at the best evaluation on a sample of the "
+                "before: the model that was given or built. after: what training made of it, a model of terms having "
+                "been calibrated on the training queries first; its weights at the best evaluation on a sample of the "
                 "dev queries. hybrid: after and bm25, their scores fused. Measured on test queries, which "
                 "training never saw.",
                 f"The exported model, loaded by transformers and sentence-transformers, gives the same vectors to "

@@ -67,14 +67,33 @@ def reciprocal_rank_fusion(
     )
 
 
+def checked_weights(weights: Sequence[float], count: int) -> list[float]:
+    """Return the weights of `count` rankings.
+
+    Raises:
+        InputError: a negative weight, none above zero, or not one for each ranking.
+    """
+    if len(weights) != count or not all(weight >= 0 for weight in weights) or not any(weights):
+        raise InputError(f"weights {list(weights)}: give one of 0 or more for each of {count} rankings, not all 0")
+    return list(weights)
+
+
+def check_dense_share(share: float) -> None:
+    """See that a share is one.
+
+    Raises:
+        InputError: it is below 0 or above 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"dense_share is {share}; give a share from 0 to 1, usually {DENSE_SHARE}")
+
+
 def _checked(rankings: Sequence[TopK], k: int, weights: Sequence[float] | None) -> list[float]:
     if not rankings:
         raise InputError("no ranking to merge; give at least one")
     if k < 1:
         raise InputError(f"k is {k}; ask for at least 1 passage")
-    shares = [1.0] * len(rankings) if weights is None else list(weights)
-    if len(shares) != len(rankings) or not all(share >= 0 for share in shares) or not any(shares):
-        raise InputError(f"weights {shares}: give one of 0 or more for each of {len(rankings)} rankings, not all 0")
+    shares = checked_weights([1.0] * len(rankings) if weights is None else weights, len(rankings))
     sizes = [len(ranking.indices) for ranking in rankings]
     if len(set(sizes)) > 1:
         raise InputError(f"the rankings are of {sizes} queries; rank the same queries with each retriever")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.ranking import BM25, DENSE_SHARE, TopK, reciprocal_rank_fusion, score_fusion
+from zhihui.ranking.fusion import check_dense_share
 from zhihui.runs import fingerprint
 from zhihui.search.columns import read_columns
 from zhihui.search.description import EncoderIdentity, IndexDescription, as_dict, read_description
@@ -162,8 +163,8 @@ class Index:
             raise InputError(f"mode {mode!r} is unknown; choose {', '.join(MODES)}")
         if fusion not in FUSIONS:
             raise InputError(f"fusion {fusion!r} is unknown; choose {' or '.join(FUSIONS)}")
-        if dense_share is not None and not 0 <= dense_share <= 1:
-            raise InputError(f"dense_share is {dense_share}; give a share from 0 to 1, usually {DENSE_SHARE}")
+        if dense_share is not None:
+            check_dense_share(dense_share)
         if top_k < 1:
             raise InputError(f"top_k is {top_k}; ask for at least 1 hit")
         conditions = parse_filters(filters, self.description.fields)
