@@ -61,7 +61,7 @@ def test_an_index_is_brought_up_to_date_with_its_own_settings(zhihui, docs, mode
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert "was made with other settings (size 256 became 64); give the same ones, or --rebuild" in done.err
     options = ["--size", 64, "--overlap", 0, "--least", 2, "--whole", "--field", "text", "--backend", "flat"]
-    options += ["--ann-from", 9, "--store-dtype", "float16", "--rebuild", "--json"]
+    options += ["--ann-from", 9, "--store-dtype", "float16", "--dimensions", 16, "--rebuild", "--json"]
     shown = json.loads(zhihui("index", docs, "--out", index, *options).out)
     config = shown["description"]["config"]
     assert {name: config["chunk"][name] for name in ("size", "overlap", "least", "field")} == {
@@ -70,7 +70,8 @@ def test_an_index_is_brought_up_to_date_with_its_own_settings(zhihui, docs, mode
         "least": 2,
         "field": "text",
     }
-    assert [config[name] for name in ("whole", "backend", "ann_from", "store_dtype")] == [True, "flat", 9, "float16"]
+    own = {name: config[name] for name in ("whole", "backend", "ann_from", "store_dtype", "dimensions")}
+    assert list(own.values()) == [True, "flat", 9, "float16", 16]
 
 
 def test_hits_are_shown_with_their_scores(zhihui, index):

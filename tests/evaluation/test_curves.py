@@ -11,7 +11,6 @@ from zhihui.evaluation import DenseSystem, evaluate
 from zhihui.evaluation.curves import (
     CurvesConfig,
     StoredVectors,
-    cut,
     measure_curves,
     quantised,
     restored,
@@ -25,12 +24,6 @@ from zhihui.records import write_beir
 def unit(rows: int, columns: int, seed: int) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def test_cutting_keeps_the_first_numbers_at_unit_length():
-    vectors = np.array([[3, 4, 12], [0, 0, 1]], dtype=np.float32)
-    assert cut(vectors, 2).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]
-    assert cut(vectors, 3) is vectors
 
 
 def test_int8_is_off_by_half_a_step_at_most():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,9 +191,10 @@ def test_what_cannot_be_read_is_set_aside_and_told_each_time(write, docs, tmp_pa
     [
         (SMALL, "size 256 became 24, least 8 became 4"),
         (IndexConfig(store_dtype="float16"), "store_dtype 'float32' became 'float16'"),
+        (IndexConfig(dimensions=8), "dimensions None became 8"),
         (IndexConfig(whole=True), "whole False became True"),
     ],
-    ids=["chunk", "dtype", "whole"],
+    ids=["chunk", "dtype", "dimensions", "whole"],
 )
 def test_other_settings_are_refused_and_taken_to_rebuild(write, docs, tmp_path, config, message):
     write(docs)
@@ -320,6 +322,43 @@ def test_float16_takes_half_the_space(write, docs, tmp_path):
         with open_index(tmp_path / name) as index:
             found.append([hit.id for hit in index.search("押金", encoder=WordEncoder(), mode="dense")])
     assert found[0] == found[1]
+
+
+def test_vectors_are_cut_to_a_length_and_queries_with_them(write, docs, tmp_path):
+    write(docs)
+    encoder = WordEncoder()
+    assert write(docs, config=IndexConfig(dimensions=8), out="short", encoder=encoder).description.dimension == 8
+    whole, short = (
+        np.load(next((tmp_path / name).glob("generation-*")) / "vectors.npy") for name in ("index", "short")
+    )
+    assert short.shape == (5, 8)
+    np.testing.assert_allclose(short, whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True), atol=1e-6)
+    query = encoder.encode_queries(["押金"])[0, :8]
+    with open_index(tmp_path / "short") as index:
+        hits = index.search("押金", encoder=WordEncoder(), mode="dense", top_k=5)
+    expected = sorted((short @ (query / np.linalg.norm(query))).tolist(), reverse=True)
+    assert [hit.score for hit in hits] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_index_rebuilt_shorter_encodes_nothing_and_longer_all(write, docs):
+    write(docs)
+    encoder = WordEncoder()
+    assert write(docs, encoder=encoder, config=IndexConfig(dimensions=8), rebuild=True).embedded == 0
+    assert encoder.encoded == []
+    assert write(docs, encoder=encoder, config=IndexConfig(dimensions=16), rebuild=True).embedded == 5
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "message"),
+    [(33, "dimensions 33 is out of range; words gives 1 to 32"), (12, "12 was not trained; words can be cut to 8, 32")],
+)
+def test_vectors_that_cannot_be_cut_so_are_refused(write, docs, tmp_path, dimensions, message):
+    encoder = WordEncoder()
+    encoder.backbone = SimpleNamespace(config=SimpleNamespace(matryoshka_dimensions=[8, 32]))
+    with pytest.raises(InputError, match=message):
+        write(docs, encoder=encoder, config=IndexConfig(dimensions=dimensions))
+    assert not (tmp_path / "index").exists()
+    assert write(docs, encoder=encoder, config=IndexConfig(dimensions=8)).description.dimension == 8
 
 
 def test_the_number_of_passages_decides_on_the_backend(write, docs, monkeypatch):

@@ -69,6 +69,10 @@ def command(
     store_dtype: Annotated[
         Stored | None, typer.Option(help="Store the vectors in this.", show_default="float32")
     ] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(help="Cut the vectors to this length, of those the model was trained for.", show_default="whole"),
+    ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Take other settings or another model than the index was made with.")
     ] = False,
@@ -82,12 +86,14 @@ def command(
 
     from zhihui import progress
     from zhihui.search import IndexConfig
-    from zhihui.search.writing import check_place, model_of, settings_of, update_index
+    from zhihui.search.checks import check_place
+    from zhihui.search.writing import model_of, settings_of, update_index
 
     progress.quiet(as_json)
     check_place(data, out)
     chunk = {"size": size, "overlap": overlap, "least": least, "field": field}
-    own = {"whole": whole, "backend": backend, "ann_from": ann_from, "store_dtype": store_dtype}
+    own: dict[str, Any] = {"whole": whole, "backend": backend, "ann_from": ann_from}
+    own |= {"store_dtype": store_dtype, "dimensions": dimensions}
     config = _with(settings_of(out, rebuild=rebuild) or IndexConfig(), own, chunk)
     name = model or model_of(out, rebuild=rebuild) or "nano"
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhihui.encoder import Encoder
+from zhihui.encoder.prefixes import unit
 from zhihui.errors import InputError
 from zhihui.records import RetrievalSet
 
@@ -155,9 +156,9 @@ class _Parts:
         finally:
             config.saturation = own
         size = config.semantic_size
-        self.semantic = _unit(query[:, :size]) @ _unit(passage[:, :size]).T
-        sketch = _unit(passage[:, size + 1 :])
-        self.lexical = _unit(query[:, size + 1 :]) @ sketch.T
+        self.semantic = unit(query[:, :size]) @ unit(passage[:, :size]).T
+        sketch = unit(passage[:, size + 1 :])
+        self.lexical = unit(query[:, size + 1 :]) @ sketch.T
         # The number that lengthens stands beside the sketch, so their ratio tells the sketch's norm.
         added = np.maximum(passage[:, size], np.finfo(np.float32).tiny)
         self.norms = math.exp(float(length)) * np.linalg.norm(passage[:, size + 1 :], axis=1) / added
@@ -170,11 +171,6 @@ class _Parts:
             for share in shares:
                 scores = np.float32(share) * self.semantic + np.float32(1 - share) * lexical
                 yield Weighing(share=share, saturation=self.saturation, length=length, ndcg_at_10=_ndcg(scores, judged))
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
 def _ndcg(scores: NDArray[np.float32], judged: Judged) -> float:

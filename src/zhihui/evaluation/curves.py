@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from zhihui.encoder.prefixes import cut
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.evaluation.bootstrap import Interval, paired_difference
@@ -212,15 +213,6 @@ def measure_curves(
             )
         )
     return SizeCurves(set_name=data.name, split=split, model=encoder.name, points=points)
-
-
-def cut(vectors: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """Return the first numbers of each vector `[N, D]`, made unit length again; a vector of zeros stays one."""
-    if length == vectors.shape[1]:
-        return vectors
-    short = vectors[:, :length]
-    norms = np.linalg.norm(short, axis=1, keepdims=True)
-    return np.asarray(short / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
 def quantised(

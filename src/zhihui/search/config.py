@@ -32,6 +32,8 @@ class IndexConfig:
     """lancedb: passages from which the search is approximate; below it is exact."""
     store_dtype: StoreDtype = "float32"
     """What vectors are stored in; float16 takes half the space and changes scores in the fourth digit."""
+    dimensions: int | None = None
+    """Numbers a vector is cut to, of those the model was trained to be cut to; None leaves them whole."""
     k1: float = 1.5
     """BM25: how slowly repetitions of a word saturate, 0 or more."""
     b: float = 0.75
@@ -44,6 +46,8 @@ class IndexConfig:
         ):
             if value not in known:
                 raise InputError(f"{name} {value!r} is unknown; choose {', '.join(known[:-1])} or {known[-1]}")
+        if self.dimensions is not None and self.dimensions < 1:
+            raise InputError(f"dimensions {self.dimensions} leaves nothing of a vector; give a length, or none")
         if self.ann_from < 1:
             raise InputError(f"ann_from {self.ann_from} is too small; give a number of passages, usually 50000")
         if not self.k1 >= 0:

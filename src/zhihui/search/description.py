@@ -93,8 +93,8 @@ class IndexDescription:
 
     @property
     def dimension(self) -> int:
-        """Length D of a vector."""
-        return self.encoder.dimension
+        """Length D of a vector, as it is stored."""
+        return int(self.config.get("dimensions") or self.encoder.dimension)
 
 
 def read_description(folder: Path) -> IndexDescription:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zhihui import progress
 from zhihui.encoder.cache import BLOCK, CachedEncoder
+from zhihui.encoder.prefixes import cut
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.search.cutting import DIGEST, KEYS
@@ -28,10 +29,9 @@ class Known(NamedTuple):
     vectors: NDArray[np.floating]
     """`[N, D]`, mapped."""
 
-    @property
-    def dtype(self) -> str:
-        """What they are stored in."""
-        return str(self.vectors.dtype)
+    def serve(self, dtype: str, dimension: int) -> bool:
+        """Whether they are stored in a dtype, and at least as long: a prefix's prefix is that of the whole."""
+        return self.vectors.dtype == dtype and self.vectors.shape[1] >= dimension
 
     @classmethod
     def of(cls, folder: Path) -> Known:
@@ -53,7 +53,7 @@ def embed(folder: Path, encoder: TextEncoder, known: Known, *, dimension: int, d
         folder: has the passages and their keys.
         encoder: computes what is not known.
         known: vectors of the same encoder.
-        dimension: D of a vector.
+        dimension: D of a vector as it is stored; longer ones are cut.
         dtype: "float32" or "float16", what is stored.
         cache: folder where computed vectors are kept until the index is written.
 
@@ -87,9 +87,10 @@ def _window(
     old = [place for place, number in enumerate(some) if digests[number] in known.rows]
     new = [place for place, number in enumerate(some) if digests[number] not in known.rows]
     if old:
-        vectors[old] = known.vectors[[known.rows[digests[some[place]]] for place in old]]
+        rows = [known.rows[digests[some[place]]] for place in old]
+        vectors[old] = cut(known.vectors[rows].astype(np.float32, copy=False), dimension)
     if new:
-        vectors[new] = encoder.encode_documents([passages[some[place]] for place in new])
+        vectors[new] = cut(encoder.encode_documents([passages[some[place]] for place in new]), dimension)
     if not np.isfinite(vectors).all():
         raise InputError("the model gave a vector with NaN or infinity; load it in float32 or bfloat16")
     return vectors

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zhihui.encoder.prefixes import cut
 from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError
 from zhihui.ranking import BM25, DENSE_SHARE, TopK, reciprocal_rank_fusion, score_fusion
@@ -191,7 +192,7 @@ class Index:
         if encoder is None:
             raise InputError("vectors are searched with the model; load it with load_encoder, or search by bm25")
         self.check(encoder)
-        vector = encoder.encode_queries([query], instruction=instruction)[0]
+        vector = cut(encoder.encode_queries([query], instruction=instruction), self.description.dimension)[0]
         if self._lance is not None:
             return self._lance.rank(vector, depth, conditions=conditions, allowed=allowed)
         return self._flat.rank(vector, depth, allowed=allowed)

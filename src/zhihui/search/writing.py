@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from zhihui.encoder.protocol import TextEncoder
 from zhihui.errors import InputError, RunFailure, require
 from zhihui.ranking import BM25
 from zhihui.runs import write_json
+from zhihui.search.checks import check_cut, check_place, refuse_changes
 from zhihui.search.config import SMALL, IndexConfig
 from zhihui.search.cutting import KEYS, Cutter, Previous, cut_settings
 from zhihui.search.description import (
@@ -33,7 +33,7 @@ from zhihui.search.description import (
     read_description,
 )
 from zhihui.search.embedding import Known, embed
-from zhihui.search.generations import BUILDING, POINTER, current, is_ours, only_writer, publish, sweep
+from zhihui.search.generations import BUILDING, current, only_writer, publish, sweep
 from zhihui.search.index import BM25_FOLDER
 from zhihui.search.lance import write_lance
 from zhihui.search.passages import Passages
@@ -172,8 +172,9 @@ def _update(
         require("lancedb", extra="search", purpose="the lancedb backend")
     lengths = lengths_of(model)
     identity = EncoderIdentity.of(encoder)
+    check_cut(config, encoder, identity.dimension)
     if before is not None and not rebuild:
-        _refuse_changes(out, before.description, config, identity, lengths.fingerprint)
+        refuse_changes(out, before.description, config, identity, lengths.fingerprint)
     files = find_files(inputs, whole=config.whole)
     if before is not None and not rebuild and before.rows.holds(files, cut_settings(config, lengths)):
         kept = before.description.passages
@@ -191,10 +192,11 @@ def _update(
         shutil.rmtree(building)
         raise InputError(f"{inputs[0]}: no passage is left of {len(files)} files ({reasons or 'no text'})")
     known = Known.none()
-    if before is not None and before.description.encoder == identity and before.vectors.dtype == config.store_dtype:
-        known = before.vectors
+    dimension = config.dimensions or identity.dimension
+    if before is not None and before.description.encoder == identity:
+        known = before.vectors if before.vectors.serve(config.store_dtype, dimension) else known
     embedded = embed(
-        building, encoder, known, dimension=identity.dimension, dtype=config.store_dtype, cache=building / _EMBEDDED
+        building, encoder, known, dimension=dimension, dtype=config.store_dtype, cache=building / _EMBEDDED
     )
     BM25(Passages(building), k1=config.k1, b=config.b).save(building / BM25_FOLDER)
     backend = _backend(config, len(keys))
@@ -229,46 +231,6 @@ def _keys(folder: Path) -> set[bytes]:
 
 def _report(description: IndexDescription, began: float, **counts: Any) -> IndexReport:
     return IndexReport(description=description, seconds=round(time.monotonic() - began, 3), **counts)
-
-
-def check_place(inputs: Sequence[Path], out: Path) -> None:
-    """See that an index can be where it shall be, before a model is loaded.
-
-    Raises:
-        InputError: it lies within the documents, or something else is there.
-    """
-    if out.name in ("", ".."):
-        raise InputError(f"{out}: an index is a folder of its own; give it a name")
-    for given in inputs:
-        if given.is_dir() and (given.resolve() == out.resolve() or given.resolve() in out.resolve().parents):
-            raise InputError(f"{out}: lies within {given}, and would be read the next time; choose a folder beside it")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; an index is a folder")
-    if out.exists() and not (out / POINTER).exists() and not all(map(is_ours, os.listdir(out))):
-        raise InputError(f"{out}: exists and is not an index; choose another folder")
-
-
-def _refuse_changes(
-    out: Path, described: IndexDescription, config: IndexConfig, identity: EncoderIdentity, lengths: str
-) -> None:
-    changed = described.encoder.changes(identity)
-    if changed:
-        mend = "give the model it was made by, or --rebuild"
-        raise InputError(f"{out}: was made by another model ({changed}); {mend}")
-    old, new = _flat(described.config), _flat(asdict(config))
-    said = [f"{name} {old.get(name)!r} became {new[name]!r}" for name in new if new[name] != old.get(name)]
-    if said:
-        raise InputError(f"{out}: was made with other settings ({', '.join(said)}); give the same ones, or --rebuild")
-    if described.lengths != lengths:
-        raise InputError(f"{out}: its passages were measured by another tokenizer; give the same model, or --rebuild")
-
-
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: value
-        for name, inner in config.items()
-        for key, value in (inner.items() if isinstance(inner, dict) else [(name, inner)])
-    }
 
 
 def _start(building: Path) -> None:

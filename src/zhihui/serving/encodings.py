@@ -1,4 +1,4 @@
-"""Encodings: how vectors are cut, rounded and written into an answer."""
+"""Encodings: how vectors are rounded and written into an answer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,6 @@ from numpy.typing import NDArray
 
 OutputType = Literal["float", "int8", "binary", "ubinary"]
 Format = Literal["float", "base64"]
-
-
-def cut(vectors: NDArray[np.float32], length: int | None) -> NDArray[np.float32]:
-    """Return the first `length` numbers of each vector `[N, length]`, of unit norm again; None leaves them whole."""
-    if length is None or length == vectors.shape[1]:
-        return vectors
-    return unit(vectors[:, :length])
-
-
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors `[N, D]` of unit norm; one of zeros stays as it is."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
 def _int8(vectors: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -17,6 +17,7 @@ from zhihui.encoder.devices import check_device
 from zhihui.encoder.encoder import Encoder
 from zhihui.encoder.loading import load
 from zhihui.encoder.packing import pack, plan_batches
+from zhihui.encoder.prefixes import against_cutting, trained_lengths
 from zhihui.encoder.settings import Role
 from zhihui.errors import InputError
 from zhihui.serving.refusals import MODEL_NOT_FOUND, Refusal, bad_input
@@ -47,8 +48,7 @@ class ServedModel:
     @property
     def lengths(self) -> tuple[int, ...] | None:
         """Lengths its vectors may be cut to (Matryoshka), as its config.json says; None where it says nothing."""
-        found = getattr(self.encoder.backbone.config, "matryoshka_dimensions", None)
-        return tuple(int(length) for length in found) if found else None
+        return trained_lengths(self.encoder)
 
     def check_length(self, length: int | None) -> None:
         """Check the length that vectors are asked to be cut to.
@@ -56,15 +56,11 @@ class ServedModel:
         Raises:
             Refusal: 400, a length that the model's vectors cannot be cut to.
         """
-        if length is None or length == self.encoder.dimension:
+        if length is None:
             return
-        if not 1 <= length <= self.encoder.dimension:
-            message = f"dimensions {length} is out of range; {self.name} gives 1 to {self.encoder.dimension}"
-            raise bad_input(message, param="dimensions")
-        if self.lengths is not None and length not in self.lengths:
-            known = ", ".join(map(str, sorted({*self.lengths, self.encoder.dimension})))
-            message = f"dimensions {length} was not trained; {self.name} can be cut to {known}"
-            raise bad_input(message, param="dimensions")
+        why = against_cutting(length, dimension=self.encoder.dimension, trained=self.lengths, name=self.name)
+        if why:
+            raise bad_input(why, param="dimensions")
 
     def compute(self, units: Sequence[Any], worker: int, *, exact: bool = False) -> NDArray[np.float32]:
         """Return the vectors `[N, D]` of token ids, as the model's own settings have them."""

@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from zhihui.encoder.prefixes import cut
 from zhihui.serving.answers import OPENAI_ERRORS, json_response
-from zhihui.serving.encodings import cut, written
+from zhihui.serving.encodings import written
 from zhihui.serving.models import ServedModel
 from zhihui.serving.preparing import Input
 from zhihui.serving.prompting import choose

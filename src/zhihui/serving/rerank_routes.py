@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from zhihui.config import did_you_mean
+from zhihui.encoder.prefixes import unit
 from zhihui.serving.answers import OPENAI_ERRORS, TEI_ERRORS, json_response
 from zhihui.serving.call import call_of
-from zhihui.serving.encodings import unit
 from zhihui.serving.prompting import choose
 from zhihui.serving.refusals import MODEL_NOT_FOUND, Refusal, bad_input
 from zhihui.serving.schemas import Document, Rank, RerankRequest, RerankResponse

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from zhihui.encoder.prefixes import cut, unit
 from zhihui.serving.answers import TEI_ERRORS, json_response
-from zhihui.serving.encodings import cut, unit
 from zhihui.serving.models import ServedModel
 from zhihui.serving.openai_routes import check_prompt, read_inputs
 from zhihui.serving.prompting import choose
