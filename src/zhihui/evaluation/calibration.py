@@ -74,9 +74,10 @@ class Calibration:
 
 
 def calibrate(encoder: Encoder, data: RetrievalSet, split: str, config: CalibrationConfig) -> Calibration:
-    """Give a model of terms the weighing that has the highest nDCG@10 on a split; it is changed in place.
+    """Give a model of terms the weighing that surely has the highest nDCG@10 on a split; it is changed in place.
 
-    Every combination is tried. Of equals the model's own is kept, or else the first.
+    Every combination is tried. What counts is the mean gain over the model's own weighing less one standard error, so
+    that few queries change little; where none is above zero, the model's own stays.
 
     Args:
         encoder: a model of terms.
@@ -85,26 +86,35 @@ def calibrate(encoder: Encoder, data: RetrievalSet, split: str, config: Calibrat
         config: what is tried.
 
     Raises:
-        InputError: a model that has layers, or no such split.
+        InputError: a model that has layers or does not mark its passages, or no such split.
     """
     if encoder.has_layers:
         raise InputError(f"{encoder.name}: only models of terms are calibrated; train this one")
     queries, passages, judged = _sample(data, split, config)
     own = encoder.backbone.config
-    before: Weighing | None = None
-    best: Weighing | None = None
+    surest, before, best = 0.0, None, None
     share, saturation, length = own.semantic_share, own.saturation, math.exp(float(encoder.backbone.length))
     # What the model has comes first: others replace it only where they are better.
     for k1 in dict.fromkeys((saturation, *config.saturations)):
         parts = _Parts(encoder, k1, queries, passages)
         lengths = dict.fromkeys((length, *(factor * parts.usual for factor in config.lengths)))
-        for found in parts.weighings(dict.fromkeys((share, *config.shares)), lengths, judged):
-            before = before or found
-            best = found if best is None or found.ndcg_at_10 > best.ndcg_at_10 else best
+        for found, scores in parts.weighings(dict.fromkeys((share, *config.shares)), lengths, judged):
+            if before is None:
+                before = best = found
+                own_scores = scores
+            elif (gain := _sure_gain(scores - own_scores)) > surest:
+                surest, best = gain, found
     assert before is not None, "the model's own weighing is tried"
     assert best is not None, "it is the best, if there is no better"
     _weigh(encoder, best)
     return Calibration(before=before, after=best, queries=len(queries), passages=len(passages))
+
+
+def _sure_gain(gains: NDArray[np.float64]) -> float:
+    """Return the mean of the queries' gains less its standard error; of one query nothing is sure."""
+    if len(gains) < 2:
+        return 0.0
+    return float(gains.mean() - gains.std(ddof=1) / len(gains) ** 0.5)
 
 
 def _weigh(encoder: Encoder, weighing: Weighing) -> None:
@@ -159,22 +169,27 @@ class _Parts:
         self.semantic = unit(query[:, :size]) @ unit(passage[:, :size]).T
         sketch = unit(passage[:, size + 1 :])
         self.lexical = unit(query[:, size + 1 :]) @ sketch.T
+        if not passage[:, size].all():
+            raise InputError(f"{encoder.name}: its document prompt does not mark passages; leave it as it was built")
         # The number that lengthens stands beside the sketch, so their ratio tells the sketch's norm.
-        added = np.maximum(passage[:, size], np.finfo(np.float32).tiny)
-        self.norms = math.exp(float(length)) * np.linalg.norm(passage[:, size + 1 :], axis=1) / added
+        self.norms = math.exp(float(length)) * np.linalg.norm(passage[:, size + 1 :], axis=1) / passage[:, size]
         self.usual = float(np.median(self.norms))
 
-    def weighings(self, shares: Iterable[float], lengths: Iterable[float], judged: Judged) -> Iterator[Weighing]:
-        """Yield what every share and length score."""
+    def weighings(
+        self, shares: Iterable[float], lengths: Iterable[float], judged: Judged
+    ) -> Iterator[tuple[Weighing, NDArray[np.float64]]]:
+        """Yield what every share and length score, on average and query by query `[Q]`."""
         for length in lengths:
             lexical = self.lexical * (self.norms / np.sqrt(self.norms**2 + length**2)).astype(np.float32)
             for share in shares:
                 scores = np.float32(share) * self.semantic + np.float32(1 - share) * lexical
-                yield Weighing(share=share, saturation=self.saturation, length=length, ndcg_at_10=_ndcg(scores, judged))
+                found = _ndcg(scores, judged)
+                mean = float(found.mean())
+                yield Weighing(share=share, saturation=self.saturation, length=length, ndcg_at_10=mean), found
 
 
-def _ndcg(scores: NDArray[np.float32], judged: Judged) -> float:
-    """Return the mean nDCG@10 of scores `[Q, N]`; see `zhihui.evaluation.metrics.score_ranks`."""
+def _ndcg(scores: NDArray[np.float32], judged: Judged) -> NDArray[np.float64]:
+    """Return the nDCG@10 of each query `[Q]` by scores `[Q, N]`; see `zhihui.evaluation.metrics.score_ranks`."""
     rows, columns, grades = judged
     ranks = 1 + np.fromiter(
         (np.count_nonzero(scores[row] > scores[row, column]) for row, column in zip(rows, columns, strict=True)),
@@ -186,4 +201,4 @@ def _ndcg(scores: NDArray[np.float32], judged: Judged) -> float:
     order = np.lexsort((-grades, rows))
     place = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
     ideal = np.bincount(rows[order], weights=np.where(place < _DEPTH, grades[order] / np.log2(place + 2), 0.0))
-    return float(np.mean(found / ideal))
+    return np.asarray(found / ideal)
