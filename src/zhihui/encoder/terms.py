@@ -156,14 +156,17 @@ def _latin_pieces(texts: Iterable[str]) -> list[str]:
         words.update(_LATIN.findall(text.lower()))
     learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN, continuing_subword_prefix="##"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    first = [*letters, *(f"##{letter}" for letter in letters)]
+    # Of pairs equally frequent the trainer joins those of lower ids first, and gives letters within words their ids in
+    # the order of a hash map, which is another in each run, unless they have them beforehand.
     trainer = trainers.WordPieceTrainer(
-        vocab_size=_PIECES, min_frequency=5, continuing_subword_prefix="##", show_progress=False
+        vocab_size=_PIECES, min_frequency=5, continuing_subword_prefix="##", show_progress=False, special_tokens=first
     )
     # A word that is everywhere need not be counted a million times to be learned.
     learner.train_from_iterator((" ".join([word] * min(n, 200)) for word, n in sorted(words.items())), trainer)
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    learned = sorted(learner.get_vocab(), key=learner.get_vocab().__getitem__)
-    return list(dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *learned]))
+    learned = learner.get_vocab()
+    return list(dict.fromkeys([*first, *sorted(learned, key=learned.__getitem__)]))
 
 
 def _frequencies(backbone: TermsModel, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.int64]:
