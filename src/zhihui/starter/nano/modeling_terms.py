@@ -26,11 +26,11 @@ class TermsConfig(PretrainedConfig):
         vocab_size=0,
         buckets=0,
         rows=0,
-        hidden_size=4096,
+        hidden_size=8192,
         semantic_size=384,
-        semantic_share=0.2,
+        semantic_share=0.1,
         signs=4,
-        saturation=2.0,
+        saturation=1.0,
         packed=False,
         passage_token_id=2,
         unknown_token_id=1,
@@ -71,7 +71,8 @@ class TermsModel(PreTrainedModel):
             self.register_buffer("embedding", torch.zeros(config.rows, config.semantic_size // 2, dtype=torch.uint8))
         else:
             self.embedding = nn.Parameter(torch.zeros(config.rows, config.semantic_size))
-        self.length = nn.Parameter(torch.zeros(1))  # logarithm of the number that lengthens passages
+        # The logarithm of what lengthens passages. Not trained: in a batch of many sources its use does not show.
+        self.register_buffer("length", torch.zeros(1))
         self.post_init()
 
     def _init_weights(self, module):
