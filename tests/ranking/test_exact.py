@@ -152,6 +152,13 @@ class TestBfloat16:
         q, p = q.astype(np.float32), p.astype(np.float32)
         check(exact.search(q, p, k, passage_chunk=passage_chunk, scan="bfloat16"), q, p, k)
 
+    def test_a_list_of_equal_coarse_scores_that_round_by_nearly_all_they_can_is_not_believed(self):
+        """In bfloat16 all are 2.171875, where the first is 2.1581166 below zero: 0.8 of what rounding may do."""
+        random = np.random.default_rng(271)
+        q, p = random.normal(size=(2, 1)), random.normal(size=(51, 1))
+        q, p = q.astype(np.float32), (p[:1] + 1e-7 * p).astype(np.float32)
+        check(exact.search(q, p, 1, scan="bfloat16"), q, p, 1)
+
     def test_most_queries_need_no_second_scan(self, monkeypatch):
         random = np.random.default_rng(0)
         q, p = (random.normal(size=(n, 64)).astype(np.float32) for n in (60, 2000))

@@ -145,7 +145,8 @@ def test_gradient_checkpointing_is_exact(shared_model, examples, tmp_path):
         found.append(weights(model))
     for name in found[0]:
         # The gradient of a key's bias is zero but for rounding, which Adam blows up to the learning rate.
-        atol = 1e-2 if name.endswith("k_proj.bias") else 1e-6
+        # What it does to weights of small gradients depends on the processor, and is a small part of a step of 3e-3.
+        atol = 1e-2 if name.endswith("k_proj.bias") else 1e-5
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=atol, msg=name)
 
 

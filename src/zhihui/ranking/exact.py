@@ -24,7 +24,7 @@ from zhihui.ranking.scanning import BestSoFar, likely_lowest
 from zhihui.ranking.topk import TopK
 
 Scan = Literal["float32", "bfloat16"]
-_COARSE_UNIT = 2.0**-9  # half the distance from 1 to the next bfloat16
+_COARSE_UNIT = 2.0**-8  # half the distance from 1 to the next bfloat16
 
 
 def search(
