@@ -213,7 +213,9 @@ def test_texts_are_logged_only_where_that_is_asked_for(model, log):
             call(url, "/v1/embeddings", {"input": [SECRET], "instruction": SECRET + SECRET})
             call(url, "/rerank", {"query": SECRET, "texts": ["a"]})
             call(url, f"/{quote(SECRET)}", b"{}")
-        calls = [json.loads(line) for line in log if '"event":"call"' in line]
+        # The server of the tests before may still write of its last call when this one starts.
+        began = next(number for number, line in enumerate(log) if '"event":"ready"' in line)
+        calls = [json.loads(line) for line in log[began:] if '"event":"call"' in line]
         assert len(calls) == 3
         assert calls[0]["inputs"] == 1
         assert calls[0]["tokens"] > 0
