@@ -126,7 +126,7 @@ def wait_for_work(url: str) -> None:
 @pytest.mark.slow
 def test_what_cannot_be_answered_in_time_at_the_end_is_told(folder):
     process, url, _ = started(folder, "--drain-seconds", "0.01")
-    texts = [f"租房押金不退怎么办{n}？" * 20 for n in range(3000)]
+    texts = [f"租房押金不退怎么办{n}？" * 60 for n in range(4000)]
 
     def cut_off():
         with pytest.raises(OSError):  # noqa: PT011 -- however the connection ends
