@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from zhihui.commands.stage_options import AsJson, ConfigFile, Device, Overwrite, Show
+
 
 def command(
     texts: Annotated[
@@ -17,18 +19,16 @@ def command(
     ],
     model: Annotated[str, typer.Option(help="Folder or hub id of a decoder; its causal mask is removed.")],
     out: Annotated[Path, typer.Option(help="Output folder; it gets model/ and history.json.")],
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in share=0.2; several times."),
     ] = None,
     field: Annotated[str | None, typer.Option(help="Key of the text in a row; by default the obvious one.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if any.")] = None,
-    show: Annotated[
-        bool, typer.Option("--show-settings", help="Print all settings as they would be used, and stop.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
+    device: Device = None,
+    show: Show = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Adapt a decoder to bidirectional attention on raw text, before it is trained on examples."""
     from zhihui import progress

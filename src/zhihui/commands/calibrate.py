@@ -7,23 +7,23 @@ from typing import Annotated
 
 import typer
 
+from zhihui.commands.stage_options import AsJson, ConfigFile, Device, Overwrite, Show
+
 
 def command(
     data: Annotated[Path, typer.Argument(help="BEIR folder: corpus, queries, judgements.", metavar="FOLDER")],
     out: Annotated[Path, typer.Option(help="Output folder; it gets model/.")],
     model: Annotated[str, typer.Option(help="Folder or hub id of a model of terms, or nano.")] = "nano",
     split: Annotated[str, typer.Option(help="Whose queries are chosen by; never the one to measure on.")] = "train",
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in queries=500; several times."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if any.")] = None,
-    show: Annotated[
-        bool, typer.Option("--show-settings", help="Print all settings as they would be used, and stop.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
+    device: Device = None,
+    show: Show = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Choose how a model of terms weighs lengths, repetitions and its semantic part, by a set's training queries."""
     from zhihui import progress
@@ -38,7 +38,8 @@ def command(
         return
 
     from zhihui.encoder import load
-    from zhihui.evaluation.calibration_stage import MODEL, calibrate_files
+    from zhihui.encoder.stage import MODEL
+    from zhihui.evaluation.calibration_stage import calibrate_files
     from zhihui.records.beir import check_split
 
     check_split(data, split)

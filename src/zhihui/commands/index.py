@@ -92,8 +92,13 @@ def command(
     progress.quiet(as_json)
     check_place(data, out)
     chunk = {"size": size, "overlap": overlap, "least": least, "field": field}
-    own: dict[str, Any] = {"whole": whole, "backend": backend, "ann_from": ann_from}
-    own |= {"store_dtype": store_dtype, "dimensions": dimensions}
+    own = {
+        "whole": whole,
+        "backend": backend,
+        "ann_from": ann_from,
+        "store_dtype": store_dtype,
+        "dimensions": dimensions,
+    }
     config = _with(settings_of(out, rebuild=rebuild) or IndexConfig(), own, chunk)
     name = model or model_of(out, rebuild=rebuild) or "nano"
 

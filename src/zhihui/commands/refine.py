@@ -9,6 +9,7 @@ import typer
 
 from zhihui.commands.convert import OnError
 from zhihui.commands.encode import RayAddress
+from zhihui.commands.stage_options import Overwrite, Show
 from zhihui.commands.synth import (
     AsJson,
     BatchEndpoint,
@@ -18,11 +19,9 @@ from zhihui.commands.synth import (
     DryRun,
     OnErrorOption,
     Out,
-    Overwrite,
     RecordFile,
     RecordingFile,
     Settings,
-    Show,
     Split,
     TeacherFile,
     Templates,

@@ -11,6 +11,7 @@ import typer
 
 from zhihui.commands.convert import OnError
 from zhihui.commands.encode import RayAddress
+from zhihui.commands.stage_options import Overwrite, Show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +60,6 @@ BatchIn = Annotated[
 BatchEndpoint = Annotated[
     str | None, typer.Option(help="--batch-out: the endpoint whose requests are written, if there are several.")
 ]
-Show = Annotated[bool, typer.Option("--show-settings", help="Print all settings as they would be used, and stop.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON; no progress bar.")]
 
 

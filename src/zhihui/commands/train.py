@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zhihui.commands.convert import OnError
+from zhihui.commands.stage_options import AsJson, ConfigFile, Device, Overwrite, Show
 
 
 def command(
@@ -16,7 +17,7 @@ def command(
     ],
     model: Annotated[str, typer.Option(help="Folder or hub id of the model to start from.")],
     out: Annotated[Path, typer.Option(help="Output folder; it gets model/ and history.json.")],
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in loss.temperature=0.05; several times."),
@@ -25,19 +26,17 @@ def command(
         Path | None, typer.Option(help="BEIR folder to measure on before, during (eval_steps) and after.")
     ] = None,
     dev_split: Annotated[str, typer.Option(help="Its split.")] = "dev",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if any.")] = None,
+    device: Device = None,
     on_error: Annotated[
         OnError, typer.Option(help="Unusable rows: stop at the first, or set them aside in rejected.jsonl.")
     ] = OnError.STOP,
-    show: Annotated[
-        bool, typer.Option("--show-settings", help="Print all settings as they would be used, and stop.")
-    ] = False,
+    show: Show = False,
     preflight: Annotated[
         bool,
         typer.Option("--preflight", help="Show examples as the model will see them and what the run takes, and stop."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run of other settings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON; no progress bar.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model; a run that was killed goes on from its last checkpoint (save_steps)."""
     from functools import partial

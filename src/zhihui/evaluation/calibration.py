@@ -17,9 +17,12 @@ from zhihui.encoder import Encoder
 from zhihui.encoder.prefixes import unit
 from zhihui.errors import InputError
 from zhihui.records import RetrievalSet
+from zhihui.records.sampling import evenly
 
 _DEPTH = 10
 _LEAST_SHARE, _LEAST_LENGTH = 0.01, 0.01
+Judged = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
+"""Of each relevant passage: the query's row, the passage's column, the grade."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +94,27 @@ def calibrate(encoder: Encoder, data: RetrievalSet, split: str, config: Calibrat
     if encoder.has_layers:
         raise InputError(f"{encoder.name}: only models of terms are calibrated; train this one")
     queries, passages, judged = _sample(data, split, config)
-    own = encoder.backbone.config
-    surest, before, best = 0.0, None, None
-    share, saturation, length = own.semantic_share, own.saturation, math.exp(float(encoder.backbone.length))
-    # What the model has comes first: others replace it only where they are better.
-    for k1 in dict.fromkeys((saturation, *config.saturations)):
-        parts = _Parts(encoder, k1, queries, passages)
-        lengths = dict.fromkeys((length, *(factor * parts.usual for factor in config.lengths)))
-        for found, scores in parts.weighings(dict.fromkeys((share, *config.shares)), lengths, judged):
-            if before is None:
-                before = best = found
-                own_scores = scores
-            elif (gain := _sure_gain(scores - own_scores)) > surest:
-                surest, best = gain, found
-    assert before is not None, "the model's own weighing is tried"
-    assert best is not None, "it is the best, if there is no better"
-    _weigh(encoder, best)
+    tried = _tried(encoder, config, queries, passages, judged)
+    before, own_scores = next(tried)
+    best, surest = before, 0.0
+    for found, scores in tried:
+        if (gain := _sure_gain(scores - own_scores)) > surest:
+            best, surest = found, gain
+    encoder.backbone.config.semantic_share = best.share
+    encoder.backbone.config.saturation = best.saturation
+    encoder.backbone.length.fill_(math.log(best.length))
     return Calibration(before=before, after=best, queries=len(queries), passages=len(passages))
+
+
+def _tried(
+    encoder: Encoder, config: CalibrationConfig, queries: Sequence[str], passages: Sequence[str], judged: Judged
+) -> Iterator[tuple[Weighing, NDArray[np.float64]]]:
+    """Yield what every combination scores, on average and query by query `[Q]`; the model's own comes first."""
+    own, length = encoder.backbone.config, math.exp(float(encoder.backbone.length))
+    for saturation in dict.fromkeys((own.saturation, *config.saturations)):
+        parts = _Parts(encoder, saturation, queries, passages)
+        lengths = dict.fromkeys((length, *(factor * parts.usual for factor in config.lengths)))
+        yield from parts.weighings(dict.fromkeys((own.semantic_share, *config.shares)), lengths, judged)
 
 
 def _sure_gain(gains: NDArray[np.float64]) -> float:
@@ -115,16 +122,6 @@ def _sure_gain(gains: NDArray[np.float64]) -> float:
     if len(gains) < 2:
         return 0.0
     return float(gains.mean() - gains.std(ddof=1) / len(gains) ** 0.5)
-
-
-def _weigh(encoder: Encoder, weighing: Weighing) -> None:
-    encoder.backbone.config.semantic_share = weighing.share
-    encoder.backbone.config.saturation = weighing.saturation
-    encoder.backbone.length.fill_(math.log(weighing.length))
-
-
-Judged = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
-"""Of each relevant passage: the query's row, the passage's column, the grade."""
 
 
 def _sample(data: RetrievalSet, split: str, config: CalibrationConfig) -> tuple[list[str], list[str], Judged]:
@@ -138,7 +135,7 @@ def _sample(data: RetrievalSet, split: str, config: CalibrationConfig) -> tuple[
         raise InputError(f"{data.name}: no query of {split} has a relevant passage; there is nothing to choose by")
     wanted = {passage for query in chosen for passage in relevant[query]}
     others = [passage for passage in data.corpus if passage not in wanted]
-    kept = wanted.union(others[:: max(1, -(-len(others) // config.passages))])
+    kept = wanted.union(evenly(others, config.passages))
     passages = [passage for passage in data.corpus if passage in kept]
     column = {passage: number for number, passage in enumerate(passages)}
     triples = [

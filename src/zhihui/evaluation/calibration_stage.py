@@ -8,11 +8,10 @@ from typing import Any
 
 from zhihui.encoder import Encoder
 from zhihui.encoder.export_check import export_checked
+from zhihui.encoder.stage import MODEL
 from zhihui.evaluation.calibration import CalibrationConfig, calibrate
 from zhihui.records import read_beir
 from zhihui.runs import Manifest, run_stage
-
-MODEL = "model"
 
 
 def calibrate_files(

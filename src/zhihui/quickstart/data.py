@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from zhihui.errors import InputError
 from zhihui.records import RetrievalSet, is_beir, read_beir
+from zhihui.records.sampling import evenly
 
 SHARES = {"train": 0.5, "dev": 0.1, "test": 0.4}
 """Of the queries of a set with one split."""
@@ -64,13 +64,6 @@ def watched(data: RetrievalSet, split: str, *, queries: int, passages: int) -> R
     """
     judged = dict(list(data.judged(split).items())[:queries])
     wanted = {key for grades in judged.values() for key in grades}
-    kept = wanted | set(_first([key for key in data.corpus if key not in wanted], passages - len(wanted)))
+    kept = wanted | set(evenly([key for key in data.corpus if key not in wanted], passages - len(wanted)))
     corpus = {key: passage for key, passage in data.corpus.items() if key in kept}
     return replace(data, corpus=corpus, qrels={split: judged})
-
-
-def _first(keys: list[str], count: int) -> Iterable[str]:
-    """Return keys from all over the list, evenly: neighbours in a corpus are often parts of one document."""
-    if count <= 0:
-        return []
-    return keys[:: max(1, -(-len(keys) // count))]

@@ -144,8 +144,7 @@ class _Run:
         self.write_data()
         engine = self.engine()
         before = self.start()
-        self.calibrate()
-        self.mine(load(self.trainee, dtype="float32"))
+        self.mine(self.calibrated(before))
         history = self.train()
         after = load(self.trained / MODEL)
         evaluation = self.measure(before, after)
@@ -190,14 +189,15 @@ class _Run:
         build_files(self.stages / "data", self.stages / "start", config)
         return load(self.stages / "start" / MODEL)
 
-    def calibrate(self) -> None:
-        """Let a model of terms weigh its parts as the training queries ask, before they train it."""
-        encoder = load(self.trainee, dtype="float32")
-        if encoder.has_layers:
-            return
+    def calibrated(self, before: Encoder) -> Encoder:
+        """Let a model of terms weigh its parts as the training queries ask, before they train it; others stay."""
+        if before.has_layers:
+            return before
         self.say("weighing the model's parts by the training queries")
+        encoder = load(self.trainee, dtype="float32")  # is changed, and what was before is measured yet
         calibrate_files(self.stages / "data", encoder, self.stages / "calibrated", CalibrationConfig())
         self.trainee = str(self.stages / "calibrated" / MODEL)
+        return load(self.trainee, dtype="float32")
 
     def cached(self, encoder: Encoder) -> CachedEncoder:
         """Let mining and measuring share the vectors of a model."""

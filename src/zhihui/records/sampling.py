@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,3 +75,10 @@ def sampled(data: RetrievalSet, config: SampleConfig) -> RetrievalSet:
     chosen = {*sorted(judged, key=place)[: config.queries]}
     kept = {key: grades for key, grades in judged.items() if key in chosen}
     return replace(data, queries={key: data.queries[key] for key in kept}, qrels={config.split: kept})
+
+
+def evenly(keys: Sequence[str], count: int) -> Sequence[str]:
+    """Return at most `count` keys from all over the list: neighbours in a corpus are often parts of one document."""
+    if count <= 0:
+        return []
+    return keys[:: max(1, -(-len(keys) // count))]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zhihui.encoder import load
+from zhihui.encoder.stage import MODEL
 from zhihui.evaluation.calibration import CalibrationConfig
-from zhihui.evaluation.calibration_stage import MODEL, calibrate_files
+from zhihui.evaluation.calibration_stage import calibrate_files
 from zhihui.recipe import stage
 from zhihui.records.beir import check_split
 from zhihui.runs import Manifest
